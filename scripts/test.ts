@@ -1,0 +1,24 @@
+/** `npm test`: everything, or `npm test -- unit` / `-- e2e`. Ends with the one line that CI counts: "N passed, N failed". */
+import { startVitest } from 'vitest/node';
+
+const projects = process.argv.slice(2).filter((a) => a === 'unit' || a === 'e2e');
+const filters = process.argv.slice(2).filter((a) => a !== 'unit' && a !== 'e2e');
+const vitest = await startVitest('test', filters, { watch: false, ...(projects.length ? { project: projects } : {}) });
+
+let passed = 0;
+let failed = 0;
+let skipped = 0;
+for (const file of vitest.state.getTestModules()) {
+  for (const test of file.children.allTests()) {
+    const { state } = test.result();
+    if (state === 'passed') passed++;
+    else if (state === 'failed') failed++;
+    else skipped++;
+  }
+  // A file that does not load has no tests, and is a failure all the same.
+  if (file.state() === 'failed' && [...file.children.allTests('failed')].length === 0) failed++;
+}
+const broken = failed > 0 || passed === 0 || vitest.state.getUnhandledErrors().length > 0;
+await vitest.close();
+console.log(`\n${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
+process.exit(broken ? 1 : 0);

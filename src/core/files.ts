@@ -1,0 +1,156 @@
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { AtomaError, usageError } from './errors.ts';
+
+/**
+ * A file that appears whole or not at all: written as PATH.partial (0600), synced, then renamed over PATH.
+ * A PATH.partial left by a killed run is replaced by the next one.
+ */
+export class AtomicFile {
+  readonly path: string;
+  readonly partial: string;
+  readonly handle: FileHandle;
+  readonly #mode: number;
+
+  private constructor(path: string, partial: string, handle: FileHandle, mode: number) {
+    this.path = path;
+    this.partial = partial;
+    this.handle = handle;
+    this.#mode = mode;
+  }
+
+  static async create(path: string, mode = 0o600): Promise<AtomicFile> {
+    const partial = `${path}.partial`;
+    try {
+      await rm(partial, { force: true });
+      // O_EXCL | O_NOFOLLOW: nobody can plant a link for us to write through.
+      const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+      return new AtomicFile(path, partial, await open(partial, flags, 0o600), mode);
+    } catch (error) {
+      throw ioError(error, `cannot write ${path}`);
+    }
+  }
+
+  /** Makes the file appear. */
+  async commit(): Promise<void> {
+    try {
+      await this.handle.chmod(this.#mode);
+      await this.handle.sync();
+      await this.handle.close();
+      await rename(this.partial, this.path);
+      await syncDirectory(dirname(this.path));
+    } catch (error) {
+      await this.abort();
+      throw ioError(error, `cannot write ${this.path}`);
+    }
+  }
+
+  /** Leaves nothing. Safe to call after a failed commit. */
+  async abort(): Promise<void> {
+    await this.handle.close().catch(() => {});
+    await rm(this.partial, { force: true });
+  }
+}
+
+/** Writes all of it or nothing. */
+export async function writeFileAtomic(path: string, data: Uint8Array | string, mode = 0o644): Promise<void> {
+  await withAtomicFile(path, (file) => file.handle.writeFile(data), mode);
+}
+
+/** Runs `write`; commits when it returns, leaves nothing when it throws. */
+export async function withAtomicFile<T>(
+  path: string,
+  write: (file: AtomicFile) => Promise<T>,
+  mode = 0o644,
+): Promise<T> {
+  const file = await AtomicFile.create(path, mode);
+  let result: T;
+  try {
+    result = await write(file);
+  } catch (error) {
+    await file.abort();
+    throw ioError(error, `cannot write ${path}`);
+  }
+  await file.commit();
+  return result;
+}
+
+/** A fresh private directory beside `path`, for output that must appear together; the caller renames or removes it. */
+export async function siblingDirectory(path: string): Promise<string> {
+  const dir = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.partial`);
+  await mkdir(dir, { recursive: false, mode: 0o700 });
+  return dir;
+}
+
+/** Reads a whole small file; refuses missing, oversized and non-regular ones with exit 2. `what` is for people: "owner key". */
+export async function readSmallFile(path: string, what: string, maxBytes = 1 << 20): Promise<Buffer> {
+  let handle: FileHandle;
+  try {
+    handle = await open(path, 'r');
+  } catch (error) {
+    throw ioError(error, `cannot read the ${what} ${path}`);
+  }
+  try {
+    const stat = await handle.stat();
+    if (!stat.isFile() && !stat.isFIFO() && !stat.isCharacterDevice()) {
+      throw usageError('ERR_FILE_KIND', `the ${what} ${path} is not a regular file`);
+    }
+    if (stat.size > maxBytes) {
+      throw usageError(
+        'ERR_FILE_TOO_LARGE',
+        `the ${what} ${path} has ${stat.size} bytes; expected at most ${maxBytes}`,
+      );
+    }
+    const buffer = Buffer.alloc(maxBytes + 1);
+    let length = 0;
+    while (length < buffer.length) {
+      const { bytesRead } = await handle.read(buffer, length, buffer.length - length, null);
+      if (bytesRead === 0) break;
+      length += bytesRead;
+    }
+    if (length > maxBytes)
+      throw usageError('ERR_FILE_TOO_LARGE', `the ${what} ${path} has more than ${maxBytes} bytes`);
+    return Buffer.from(buffer.subarray(0, length));
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Turns a Node I/O error into one with a code and a hint; passes our own through. */
+export function ioError(error: unknown, doing: string): Error {
+  if (error instanceof AtomaError || !(error instanceof Error)) return error as Error;
+  const code = (error as NodeJS.ErrnoException).code;
+  switch (code) {
+    case 'ENOENT':
+      return usageError('ERR_FILE_NOT_FOUND', `${doing}: no such file or directory`, { cause: error });
+    case 'EISDIR':
+    case 'ENOTDIR':
+      return usageError(
+        'ERR_FILE_KIND',
+        `${doing}: ${code === 'EISDIR' ? 'it is a directory' : 'a part of the path is not a directory'}`,
+        { cause: error },
+      );
+    case 'EACCES':
+    case 'EPERM':
+      return new AtomaError('unexpected', 'ERR_FILE_PERMISSION', `${doing}: permission denied`, { cause: error });
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new AtomaError('unexpected', 'ERR_DISK_FULL', `${doing}: no space left on the device`, {
+        cause: error,
+        hint: 'free some space and run the same command again; nothing was left half-written',
+      });
+    default:
+      return code === undefined ? error : new AtomaError('unexpected', 'ERR_IO', `${doing}: ${code}`, { cause: error });
+  }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
