@@ -1,0 +1,39 @@
+import { Command, type Interfaces } from '@oclif/core';
+import type { OnProgress } from '../core/progress.ts';
+import { Progress } from './progress.ts';
+
+export type FlagsOf<T extends typeof Command> = Interfaces.InferredFlags<T['flags']>;
+
+/**
+ * What every command shares: `--json` (the value that `run` returns, alone on stdout), progress on stderr, and
+ * errors left to main.ts. A command parses flags, calls one function of src/tasks, and renders what it returned.
+ */
+export abstract class BaseCommand extends Command {
+  static override enableJsonFlag = true;
+
+  #progress: Progress | undefined;
+
+  /** Draws progress on stderr; a command that is done or failed leaves no half-drawn line. */
+  protected get onProgress(): OnProgress {
+    this.#progress ??= new Progress(process.stderr);
+    return this.#progress.update;
+  }
+
+  /** A line for people, on stderr. */
+  protected note(text: string): void {
+    this.#progress?.stop();
+    process.stderr.write(`${text}\n`);
+  }
+
+  override logJson(json: unknown): void {
+    process.stdout.write(`${JSON.stringify(json, null, 2)}\n`);
+  }
+
+  protected override async catch(error: Error): Promise<void> {
+    throw error;
+  }
+
+  protected override async finally(): Promise<void> {
+    this.#progress?.stop();
+  }
+}

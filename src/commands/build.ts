@@ -1,0 +1,42 @@
+import { Args, Flags } from '@oclif/core';
+import { BaseCommand } from '../cli/base.ts';
+import { measurementRows } from '../cli/measurement.ts';
+import { size, table } from '../cli/table.ts';
+
+export default class Build extends BaseCommand {
+  static override summary = 'Build the enclave images of a project, byte for byte reproducibly.';
+  static override description =
+    'Writes NAME.eif, build.intoto.json (the build manifest) and measurements.json. The model is measured, not contained.';
+  static override examples = [
+    '<%= config.bin %> build examples/digits',
+    '<%= config.bin %> build --offline --out /tmp/out --json',
+  ];
+  static override args = { dir: Args.string({ default: '.', description: 'project directory' }) };
+  static override flags = {
+    target: Flags.option({
+      options: ['nitro'] as const,
+      multiple: true,
+      description: 'default: targets in enclave.toml',
+    })(),
+    out: Flags.string({ helpValue: 'DIR', description: 'output directory (default: DIR/dist)' }),
+    offline: Flags.boolean({ description: 'use the cache only' }),
+  };
+
+  async run() {
+    const { args, flags } = await this.parse(Build);
+    const { build } = await import('../tasks/build.ts');
+    const result = await build({
+      project: args.dir,
+      ...(flags.out === undefined ? {} : { out: flags.out }),
+      ...(flags.target === undefined ? {} : { targets: flags.target }),
+      offline: flags.offline,
+      onProgress: this.onProgress,
+    });
+    for (const image of result.images) {
+      this.log(`built ${image.path} (${size(image.size)})`);
+      this.log(table([['sha256', image.sha256], ...measurementRows(image.measurement)]));
+    }
+    this.log(`manifest ${result.manifest}`);
+    return result;
+  }
+}

@@ -1,0 +1,23 @@
+import { Args, Flags } from '@oclif/core';
+import { BaseCommand } from '../cli/base.ts';
+
+export default class Lock extends BaseCommand {
+  static override summary = 'Pin every fetched input of a project by digest, in atoma-tee.lock.';
+  static override description =
+    'Without a lock, writes one from the base that this toolkit ships. With one, changes nothing unless --update is given.';
+  static override examples = ['<%= config.bin %> lock examples/digits', '<%= config.bin %> lock --update'];
+  static override args = { dir: Args.string({ default: '.', description: 'project directory' }) };
+  static override flags = {
+    update: Flags.boolean({ description: 'resolve again and show what changes' }),
+  };
+
+  async run() {
+    const { args, flags } = await this.parse(Lock);
+    const { lockProject } = await import('../tasks/lock.ts');
+    const result = await lockProject(args.dir, { update: flags.update, onProgress: this.onProgress });
+    for (const change of result.changes)
+      this.log(`${change.name}: ${change.from ?? '(new)'} -> ${change.to ?? '(removed)'}`);
+    this.log(result.changes.length === 0 ? `${result.path} is up to date` : `wrote ${result.path}`);
+    return { path: result.path, changes: result.changes };
+  }
+}

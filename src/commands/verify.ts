@@ -1,0 +1,83 @@
+import { Args, Flags } from '@oclif/core';
+import { BaseCommand } from '../cli/base.ts';
+import { allowSimulated, at, parseTime } from '../cli/flags.ts';
+import { EXIT } from '../core/errors.ts';
+import { KINDS } from '../tasks/verify/report.ts';
+
+export default class Verify extends BaseCommand {
+  static override summary = 'Check any artifact, offline, and say why it holds or does not.';
+  static override description = `\
+Exit code 0: everything that was asked for holds. 3: something does not. 2: nothing to compare with; that is never a
+pass. Simulated evidence fails unless --allow-simulated names its root, and the verdict says SIMULATED.`;
+  static override examples = [
+    {
+      description: 'A build: its images have the digests and the measurements that the manifest says',
+      command: '<%= config.bin %> verify dist/build.intoto.json',
+    },
+    {
+      description: 'An answer: from this image, this model, to this request',
+      command:
+        '<%= config.bin %> verify receipt.cbor --evidence evidence.json --manifest dist/build.intoto.json --request request.json --response response.json --allow-simulated local',
+    },
+    {
+      description: 'A sealed model opens only in this image',
+      command: '<%= config.bin %> verify model.sealed --manifest dist/build.intoto.json --json',
+    },
+    {
+      description: 'An image against published registers',
+      command: '<%= config.bin %> verify app.eif --expect pcr0=21b9efbc...',
+    },
+  ];
+  static override strict = false;
+  static override args = { file: Args.string({ required: true, description: 'one or more files' }) };
+  static override flags = {
+    kind: Flags.option({
+      options: KINDS,
+      description: 'what the file must be; without it, what it is found to be is part of the verdict',
+    })(),
+    manifest: Flags.string({ helpValue: 'FILE', description: 'build manifest to compare with' }),
+    expect: Flags.string({
+      multiple: true,
+      helpValue: 'REGISTER=HEX|none',
+      description: 'measurement register to compare with',
+    }),
+    owner: Flags.string({ helpValue: 'FILE', description: 'owner public key of a sealed model' }),
+    key: Flags.string({ helpValue: 'FILE', description: 'recovery key: open the sealed model and check every byte' }),
+    evidence: Flags.string({ helpValue: 'FILE', description: 'evidence that a receipt refers to' }),
+    'public-key': Flags.string({ helpValue: 'HEX', description: 'receipt: signature and claims only, under this key' }),
+    request: Flags.string({ helpValue: 'FILE', description: 'exact request bytes of a receipt' }),
+    response: Flags.string({ helpValue: 'FILE', description: 'exact response bytes of a receipt' }),
+    nonce: Flags.string({ helpValue: 'HEX', description: 'nonce that evidence or receipt must carry' }),
+    'max-age': Flags.integer({ helpValue: 'SECONDS', min: 1, description: 'oldest receipt to accept' }),
+    at,
+    'allow-simulated': allowSimulated,
+  };
+
+  async run() {
+    const { argv, flags } = await this.parse(Verify);
+    const { verify } = await import('../tasks/verify/index.ts');
+    const report = await verify({
+      files: argv as string[],
+      kind: flags.kind,
+      manifest: flags.manifest,
+      expect: flags.expect ?? [],
+      owner: flags.owner,
+      key: flags.key,
+      evidence: flags.evidence,
+      publicKey: flags['public-key'],
+      request: flags.request,
+      response: flags.response,
+      nonce: flags.nonce,
+      maxAge: flags['max-age'],
+      at: flags.at === undefined ? undefined : parseTime(flags.at),
+      allowSimulated: flags['allow-simulated'] ?? [],
+      onProgress: this.onProgress,
+    });
+    if (report.verdict === 'fail') process.exitCode = EXIT.negative;
+    if (!this.jsonEnabled()) {
+      const { trustTree } = await import('../cli/trust-tree.ts');
+      this.log(trustTree(report));
+    }
+    return report;
+  }
+}

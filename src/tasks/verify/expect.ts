@@ -1,0 +1,67 @@
+import { type Check, compare, fail, skipped } from '../../core/check.ts';
+import { usageError } from '../../core/errors.ts';
+import { type Measurement, registerLength } from '../../core/measurement.ts';
+
+/** Which measurement the user says is right. */
+export type Expected =
+  | { from: 'manifest' | 'flags'; tee: 'nitro' | 'sgx' | undefined; registers: Record<string, string> }
+  | { from: 'none' };
+
+/** Parses `--expect REGISTER=HEX` (repeatable) or `--expect none`. Throws `ERR_USAGE`. */
+export function parseExpect(values: string[]): Expected | undefined {
+  if (values.length === 0) return undefined;
+  if (values.length === 1 && values[0] === 'none') return { from: 'none' };
+  const registers: Record<string, string> = {};
+  for (const value of values) {
+    const [, name, digits] = /^([a-z]+\d?)=([0-9a-fA-F]+)$/.exec(value) ?? [];
+    const length = name === undefined ? undefined : (registerLength('nitro', name) ?? registerLength('sgx', name));
+    if (name === undefined || digits === undefined || length === undefined) {
+      throw usageError('ERR_USAGE', `--expect: expected REGISTER=HEX, such as pcr0=..., or none; found "${value}"`);
+    }
+    if (digits.length !== length * 2) {
+      throw usageError('ERR_USAGE', `--expect ${name}: expected ${length * 2} hex digits, found ${digits.length}`);
+    }
+    registers[name] = digits.toLowerCase();
+  }
+  return { from: 'flags', tee: undefined, registers };
+}
+
+/** From a build manifest: every register of the image. */
+export function expectMeasurement(measurement: Measurement): Expected {
+  const { tee, ...registers } = measurement.tee === 'simulated' ? measurement.of : measurement;
+  const text = Object.fromEntries(Object.entries(registers).map(([k, v]) => [k, String(v)]));
+  return { from: 'manifest', tee, registers: text };
+}
+
+/** The error for a file that cannot be judged without knowing what is right. */
+export const noExpectation = (what: string) =>
+  usageError(
+    'ERR_NO_EXPECTATION',
+    `expected to be told which measurement is right for ${what}, found nothing to compare with`,
+    {
+      hint: 'give --manifest build.intoto.json, or --expect pcr0=HEX (and pcr1, pcr2); --expect none says that any will do',
+    },
+  );
+
+/** Compares register by register. A debug enclave (all zero) is called that, not a mismatch. */
+export function compareMeasurement(expected: Expected, found: Measurement): Check[] {
+  if (expected.from === 'none') return [skipped('measurement.any', 'any measurement will do (--expect none)')];
+  const actual = found.tee === 'simulated' ? found.of : found;
+  if (actual.tee === 'nitro' && [actual.pcr0, actual.pcr1, actual.pcr2].every((pcr) => /^0+$/.test(pcr))) {
+    return [
+      fail('measurement.debug', {
+        detail: 'DEBUG enclave: its measurement registers are all zero, so it proves nothing',
+      }),
+    ];
+  }
+  if (expected.tee !== undefined && expected.tee !== actual.tee) {
+    return [compare('measurement.tee', expected.tee, actual.tee)];
+  }
+  return Object.entries(expected.registers).map(([register, value]) =>
+    compare(
+      `measurement.${register}`,
+      value,
+      String((actual as unknown as Record<string, unknown>)[register] ?? 'absent'),
+    ),
+  );
+}

@@ -1,0 +1,68 @@
+import { allPass, type Check, fail, pass } from '../../core/check.ts';
+import { AtomaError, EXIT } from '../../core/errors.ts';
+
+export const KINDS = ['build-manifest', 'eif', 'sealed-model', 'evidence', 'receipt'] as const;
+export type Kind = (typeof KINDS)[number];
+
+const TITLES: Record<Kind, string> = {
+  'build-manifest': 'build manifest',
+  eif: 'Nitro enclave image (EIF)',
+  'sealed-model': 'sealed model',
+  evidence: 'attestation evidence',
+  receipt: 'inference receipt (AIR v1)',
+};
+
+/** What `verify` found out about one file. */
+export interface FileResult {
+  file: string;
+  kind: Kind;
+  title: string;
+  verdict: 'pass' | 'fail';
+  simulated: boolean;
+  checks: Check[];
+  notChecked: string[];
+}
+
+/** Shape of `verify --json`. */
+export interface VerifyReport {
+  verdict: 'pass' | 'fail';
+  simulated: boolean;
+  results: FileResult[];
+}
+
+/** Collects the checks of one file; a refusal by a parser or verifier becomes a failed check, not a crash. */
+export class Findings {
+  readonly checks: Check[] = [];
+  readonly notChecked: string[] = [];
+  simulated = false;
+
+  add(...checks: Check[]): void {
+    this.checks.push(...checks);
+  }
+
+  /** Runs one step. Malformed or refused: a failed check, and undefined. Anything else is thrown. */
+  async step<T>(
+    id: string,
+    run: () => Promise<T> | T,
+    detail?: (value: T) => string | undefined,
+  ): Promise<T | undefined> {
+    try {
+      const value = await run();
+      this.add(pass(id, detail?.(value)));
+      return value;
+    } catch (error) {
+      const verdict =
+        error instanceof AtomaError && (error.exitCode === EXIT.usage || error.exitCode === EXIT.negative);
+      if (!verdict || error.code.startsWith('ERR_FILE_')) throw error;
+      this.add(fail(id, { detail: `${error.message} (${error.code})` }));
+      return undefined;
+    }
+  }
+
+  result(file: string, kind: Kind): FileResult {
+    // No check at all is no verdict: an empty list must never read as a pass.
+    const good = allPass(this.checks) && this.checks.some((c) => c.status === 'pass');
+    const { checks, notChecked, simulated } = this;
+    return { file, kind, title: TITLES[kind], verdict: good ? 'pass' : 'fail', simulated, checks, notChecked };
+  }
+}
