@@ -1,0 +1,202 @@
+/**
+ * The archive format of a ramdisk: SVR4 "newc" cpio, uncompressed (Linux Documentation/driver-api/early-userspace/
+ * buffer-format.rst; read by init/initramfs.c). This file has the format and the writer; `cpio-read.ts` the reader and
+ * `cpio-extract.ts` the unpacker.
+ *
+ * The writer is deterministic: the same entries and mtime give the same bytes (build-manifest.md, "Reproducible means").
+ */
+import { usageError } from '../core/errors.ts';
+
+export const CPIO_MAGIC = '070701';
+export const CPIO_HEADER = 110;
+export const CPIO_TRAILER = 'TRAILER!!!';
+/** Whole archives are padded to this, so that ramdisks can be laid end to end. */
+export const CPIO_BLOCK = 512;
+/** PATH_MAX with its NUL; init/initramfs.c silently skips an entry whose name or link target is longer. */
+export const PATH_MAX = 4096;
+/** NAME_MAX of Linux file systems. */
+export const NAME_MAX = 255;
+export const TYPE_BITS = { file: 0o100000, dir: 0o040000, symlink: 0o120000 } as const;
+export type CpioType = keyof typeof TYPE_BITS;
+const U32_MAX = 0xffffffff;
+
+/** One entry of a file tree on its way into an archive. */
+export interface TreeEntry {
+  /** '/'-separated, relative, no '.', '..' or empty component. */
+  path: string;
+  type: CpioType;
+  /** Permission bits, at most 0o7777; ignored for symlinks (always 0o777). */
+  mode: number;
+  /** Of a symlink. */
+  target?: string;
+  /** Bytes of content; 0 for anything but a file. */
+  size: number;
+  /** A file's content: exactly `size` bytes. May be left out where `size` is 0. */
+  open?(): Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+  /** Hex, where it is known; not looked at here. */
+  sha256?: string;
+}
+
+/** Bytes of known length that can be produced when they are needed. */
+export interface CpioArchive {
+  size: number;
+  chunks(): AsyncGenerator<Uint8Array>;
+}
+
+export interface CpioOptions {
+  /** Seconds since the epoch, for every entry: SOURCE_DATE_EPOCH. */
+  mtime: number;
+}
+
+/**
+ * Plans an archive: sorts entries bytewise by path, numbers inodes from 1, and checks everything that can be checked
+ * without the contents, so that `size` is known before a byte is written. Device 0, uid = gid = 0, nlink 2 for
+ * directories and 1 otherwise, padded to 512.
+ *
+ * Throws `ERR_CPIO_NAME`, `ERR_CPIO_DUPLICATE`, `ERR_CPIO_PARENT` (every parent must be an entry, and a directory),
+ * `ERR_CPIO_TOO_LARGE` (fields are 32 bits), `ERR_CPIO_MALFORMED`; while streaming, `ERR_CPIO_CONTENT` if a file's
+ * content is not `size` bytes long. All exit 2.
+ */
+export function cpioArchive(entries: Iterable<TreeEntry>, { mtime }: CpioOptions): CpioArchive {
+  checkField(mtime, 'mtime', 'the archive');
+  const sorted = [...entries]
+    .map((entry) => ({ entry, name: Buffer.from(entry.path) }))
+    .sort((a, b) => Buffer.compare(a.name, b.name));
+  const types = new Map<string, CpioType>();
+  let size = 0;
+  for (const { entry, name } of sorted) {
+    checkEntry(entry, types);
+    types.set(entry.path, entry.type);
+    size += align4(CPIO_HEADER + name.length + 1) + align4(bodySize(entry));
+  }
+  size += align4(CPIO_HEADER + CPIO_TRAILER.length + 1);
+  const padded = Math.ceil(size / CPIO_BLOCK) * CPIO_BLOCK;
+  const ordered = sorted.map(({ entry }) => entry);
+  return { size: padded, chunks: () => stream(ordered, mtime, padded - size) };
+}
+
+async function* stream(entries: TreeEntry[], mtime: number, padding: number): AsyncGenerator<Uint8Array> {
+  let inode = 0;
+  for (const entry of entries) {
+    inode++;
+    const size = bodySize(entry);
+    const mode = TYPE_BITS[entry.type] | (entry.type === 'symlink' ? 0o777 : entry.mode);
+    yield header(entry.path, { inode, mode, nlink: entry.type === 'dir' ? 2 : 1, mtime, size });
+    if (entry.type === 'symlink') yield Buffer.from(entry.target ?? '');
+    else if (size > 0) yield* content(entry);
+    if (size % 4 !== 0) yield Buffer.alloc(4 - (size % 4));
+  }
+  yield header(CPIO_TRAILER, { inode: 0, mode: 0, nlink: 1, mtime: 0, size: 0 });
+  if (padding > 0) yield Buffer.alloc(padding);
+}
+
+async function* content(entry: TreeEntry): AsyncGenerator<Uint8Array> {
+  let found = 0;
+  for await (const chunk of entry.open?.() ?? []) {
+    found += chunk.length;
+    if (found > entry.size) break;
+    yield chunk;
+  }
+  if (found !== entry.size) {
+    const more = found > entry.size ? 'more' : `${found}`;
+    throw usageError(
+      'ERR_CPIO_CONTENT',
+      `${entry.path}: expected ${entry.size} bytes of content, found ${more}; it changed while it was being read`,
+    );
+  }
+}
+
+interface Fields {
+  inode: number;
+  mode: number;
+  nlink: number;
+  mtime: number;
+  size: number;
+}
+
+/** Header, NUL-terminated name and padding. Fields in the order of `struct cpio_newc_header`, eight hex digits each. */
+function header(path: string, { inode, mode, nlink, mtime, size }: Fields): Buffer {
+  const name = Buffer.from(path);
+  const bytes = Buffer.alloc(align4(CPIO_HEADER + name.length + 1));
+  // ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor, rdevminor, namesize, check
+  const fields = [inode, mode, 0, 0, nlink, mtime, size, 0, 0, 0, 0, name.length + 1, 0];
+  bytes.write(CPIO_MAGIC + fields.map((f) => f.toString(16).padStart(8, '0')).join(''), 'latin1');
+  name.copy(bytes, CPIO_HEADER);
+  return bytes;
+}
+
+function checkEntry(entry: TreeEntry, types: Map<string, CpioType>): void {
+  const { path } = entry;
+  const flaw = nameFlaw(Buffer.from(path)) ?? (path.isWellFormed() ? null : 'it is not well-formed Unicode');
+  if (flaw !== null) throw usageError('ERR_CPIO_NAME', `cannot archive ${JSON.stringify(path)}: ${flaw}`);
+  if (types.has(path)) throw usageError('ERR_CPIO_DUPLICATE', `two entries are called ${path}`);
+  const parent = parentOf(path);
+  if (parent !== null && types.get(parent) !== 'dir') {
+    const found = types.get(parent) ?? 'nothing';
+    throw usageError('ERR_CPIO_PARENT', `${path}: expected its parent ${parent} to be a directory, found ${found}`);
+  }
+  checkField(entry.size, 'size', path);
+  if (!Number.isInteger(entry.mode) || entry.mode < 0 || entry.mode > 0o7777)
+    throw usageError('ERR_CPIO_MALFORMED', `${path}: expected permission bits of at most 0o7777, found ${entry.mode}`);
+  if (entry.type === 'symlink') {
+    const targetFlaw = linkFlaw(Buffer.from(entry.target ?? ''));
+    if (targetFlaw !== null) throw usageError('ERR_CPIO_NAME', `${path}: bad link target: ${targetFlaw}`);
+  } else if (entry.target !== undefined) {
+    throw usageError('ERR_CPIO_MALFORMED', `${path}: only a symlink has a target`);
+  }
+  if (entry.type !== 'file' && entry.size !== 0 && entry.size !== bodySize(entry))
+    throw usageError('ERR_CPIO_MALFORMED', `${path}: only a file has content`);
+}
+
+function checkField(value: number, field: string, what: string): void {
+  if (!Number.isInteger(value) || value < 0 || value > U32_MAX)
+    throw usageError('ERR_CPIO_TOO_LARGE', `${what}: expected a ${field} of 0 to ${U32_MAX}, found ${value}`);
+}
+
+const bodySize = (entry: TreeEntry): number =>
+  entry.type === 'symlink' ? Buffer.byteLength(entry.target ?? '') : entry.type === 'file' ? entry.size : 0;
+
+/** Why a name cannot be an entry's, or null. Shared with the reader. */
+export function nameFlaw(name: Buffer): string | null {
+  if (name.length === 0) return 'the name is empty';
+  if (name.length >= PATH_MAX) return `the name has ${name.length} bytes, expected fewer than ${PATH_MAX}`;
+  if (name.includes(0)) return 'the name holds a NUL';
+  const text = name.toString('latin1');
+  if (text === CPIO_TRAILER) return 'the name is the one that ends an archive';
+  for (const part of text.split('/')) {
+    if (part === '' || part === '.' || part === '..') return `expected no empty, '.' or '..' component`;
+    if (part.length > NAME_MAX) return `a component has ${part.length} bytes, expected at most ${NAME_MAX}`;
+  }
+  return null;
+}
+
+/** Why bytes cannot be a link's target, or null. Where it points is not judged: nothing here follows links. */
+export function linkFlaw(target: Buffer): string | null {
+  if (target.length === 0) return 'it is empty';
+  if (target.length >= PATH_MAX) return `it has ${target.length} bytes, expected fewer than ${PATH_MAX}`;
+  if (target.includes(0)) return 'it holds a NUL';
+  return null;
+}
+
+/** The path of the directory that holds `path`, or null at the top. */
+export function parentOf(path: string): string | null {
+  const slash = path.lastIndexOf('/');
+  return slash === -1 ? null : path.slice(0, slash);
+}
+
+export const align4 = (n: number): number => Math.ceil(n / 4) * 4;
+
+/**
+ * Refuses a tree that reaches beyond one top directory: the ramdisks of an image unpack into one tree, so an
+ * application that could place `init` at the top would replace ours. Throws `ERR_CPIO_OUTSIDE` (exit 2).
+ */
+export function requireUnder(entries: Iterable<{ path: string; type: CpioType }>, top: string): void {
+  for (const { path, type } of entries) {
+    if (path.startsWith(`${top}/`) || (path === top && type === 'dir')) continue;
+    throw outside(path, top);
+  }
+}
+
+/** The error of `requireUnder`, for readers that check while they stream. */
+export const outside = (path: string, top: string) =>
+  usageError('ERR_CPIO_OUTSIDE', `expected every entry to lie in the directory ${top}/, found ${path}`);
