@@ -1,0 +1,51 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+
+export const root = resolve(import.meta.dirname, '../..');
+export const digits = join(root, 'examples/digits');
+
+export interface Outcome {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+  /** The one JSON document on stdout. */
+  json: any;
+}
+
+/** Runs the command line as a user would: the launcher, the built package, no terminal. */
+export function atomaTee(
+  args: string[],
+  options: { cwd?: string; env?: Record<string, string>; input?: string; via?: string[] } = {},
+): Outcome {
+  const [command, ...rest] = [...(options.via ?? []), join(root, 'bin/atoma-tee'), ...args] as [string, ...string[]];
+  const child = spawnSync(command, rest, {
+    cwd: options.cwd ?? root,
+    encoding: 'utf8',
+    env: { ...process.env, ...options.env },
+    input: options.input ?? '',
+    maxBuffer: 1 << 28,
+  });
+  const outcome = { code: child.status, signal: child.signal, stdout: child.stdout ?? '', stderr: child.stderr ?? '' };
+  return {
+    ...outcome,
+    get json() {
+      return JSON.parse(outcome.stdout);
+    },
+  };
+}
+
+/** Fails with what the command printed, so that a broken step explains itself. */
+export function ok(outcome: Outcome): Outcome {
+  if (outcome.code !== 0)
+    throw new Error(`exit ${outcome.code ?? outcome.signal}\n${outcome.stdout}\n${outcome.stderr}`);
+  return outcome;
+}
+
+/** A directory that is gone afterwards. */
+export function scratch(): { dir: string; remove: () => void } {
+  const dir = mkdtempSync(join(tmpdir(), 'atoma-e2e-'));
+  return { dir, remove: () => rmSync(dir, { recursive: true, force: true }) };
+}

@@ -1,0 +1,68 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { atomaTee, root } from './cli.ts';
+
+const manifest = JSON.parse(readFileSync(join(root, 'oclif.manifest.json'), 'utf8'));
+const commands = Object.keys(manifest.commands);
+
+describe('the contract of every command', () => {
+  test('there are commands, under the names of the contract', () => {
+    expect(commands.map((id) => id.replaceAll(':', ' ')).sort()).toEqual(
+      ['broker serve', 'build', 'inspect', 'keygen', 'lock', 'nitro pack', 'run', 'seal', 'unseal', 'verify'].sort(),
+    );
+  });
+
+  test.each(commands)('%s has a summary, at least one example, and --json', (id) => {
+    const command = manifest.commands[id];
+    expect(command.summary).toBeTruthy();
+    expect(command.examples.length).toBeGreaterThan(0);
+    expect(command.enableJsonFlag).toBe(true);
+  });
+
+  test.each(commands)('%s --help exits 0 and shows its examples', (id) => {
+    const help = atomaTee([...id.split(':'), '--help']);
+    expect(help.code).toBe(0);
+    expect(help.stdout).toContain('EXAMPLES');
+  });
+});
+
+describe('usage errors', () => {
+  test('an unknown command: exit 2, and the nearest one', () => {
+    const result = atomaTee(['biuld']);
+    expect(result.code).toBe(2);
+    expect(result.stderr).toContain('ERR_USAGE');
+    expect(result.stderr).toContain('build');
+    expect(result.stdout).toBe('');
+  });
+
+  test('an unknown flag: exit 2', () => {
+    const result = atomaTee(['build', '--fast']);
+    expect(result.code).toBe(2);
+    expect(result.stderr).toContain('--fast');
+  });
+
+  test('with --json, the error is the one document on stdout', () => {
+    const result = atomaTee(['keygen', '--json']);
+    expect(result.code).toBe(2);
+    expect(result.json.error.code).toBe('ERR_USAGE');
+    expect(result.json.error.message).toContain('type');
+  });
+
+  test('no stack trace unless DEBUG is set', () => {
+    const args = ['inspect', '/nonexistent'];
+    expect(atomaTee(args).stderr).not.toMatch(/^\s+at /m);
+    expect(atomaTee(args, { env: { DEBUG: '1' } }).stderr).toMatch(/^\s+at /m);
+  });
+
+  test('NO_COLOR and a pipe both mean no escape sequences', () => {
+    const result = atomaTee(['inspect', '/nonexistent'], { env: { NO_COLOR: '1' } });
+    expect(result.stderr).not.toContain('\u001b');
+  });
+
+  test('--version', () => {
+    const result = atomaTee(['--version']);
+    expect(result.code).toBe(0);
+    expect(result.stdout).toMatch(/^atoma-tee\/\d+\.\d+\.\d+ .*node-v2[4-9]/);
+  });
+});
