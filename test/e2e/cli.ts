@@ -15,12 +15,30 @@ export interface Outcome {
   json: any;
 }
 
+export const isRoot = process.getuid?.() === 0;
+
+/** Where an ordinary user sees this checkout, whatever directory (of root's) it lies in. */
+const SHARED = '/tmp/atoma-tee-checkout';
+const asOrdinaryUser = isRoot
+  ? [
+      'unshare',
+      '--mount',
+      'sh',
+      '-c',
+      `mkdir -p ${SHARED} && mount --bind '${root}' ${SHARED} && cd / && exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"`,
+      'sh',
+    ]
+  : [];
+
 /** Runs the command line as a user would: the launcher, the built package, no terminal. */
 export function atomaTee(
   args: string[],
-  options: { cwd?: string; env?: Record<string, string>; input?: string; via?: string[] } = {},
+  options: { cwd?: string; env?: Record<string, string>; input?: string; via?: string[]; ordinaryUser?: boolean } = {},
 ): Outcome {
-  const [command, ...rest] = [...(options.via ?? []), join(root, 'bin/atoma-tee'), ...args] as [string, ...string[]];
+  const program = options.ordinaryUser
+    ? [...asOrdinaryUser, join(isRoot ? SHARED : root, 'bin/atoma-tee')]
+    : [join(root, 'bin/atoma-tee')];
+  const [command, ...rest] = [...(options.via ?? []), ...program, ...args] as [string, ...string[]];
   const child = spawnSync(command, rest, {
     cwd: options.cwd ?? root,
     encoding: 'utf8',
