@@ -1,23 +1,22 @@
 /**
- * The archive format of a ramdisk: SVR4 "newc" cpio, uncompressed (Linux Documentation/driver-api/early-userspace/
- * buffer-format.rst; read by init/initramfs.c). This file has the format and the writer; `cpio-read.ts` the reader and
- * `cpio-extract.ts` the unpacker.
- *
- * The writer is deterministic: the same entries and mtime give the same bytes (build-manifest.md, "Reproducible means").
+ * The deterministic cpio writer: the same entries and mtime give the same bytes (build-manifest.md, "Reproducible
+ * means").
  */
 import { usageError } from '../core/errors.ts';
+import {
+  align4,
+  CPIO_BLOCK,
+  CPIO_HEADER,
+  CPIO_TRAILER,
+  type CpioType,
+  encodeEntry,
+  linkFlaw,
+  nameFlaw,
+  outside,
+  parentOf,
+  TYPE_BITS,
+} from './cpio-format.ts';
 
-export const CPIO_MAGIC = '070701';
-export const CPIO_HEADER = 110;
-export const CPIO_TRAILER = 'TRAILER!!!';
-/** Whole archives are padded to this, so that ramdisks can be laid end to end. */
-export const CPIO_BLOCK = 512;
-/** PATH_MAX with its NUL; init/initramfs.c silently skips an entry whose name or link target is longer. */
-export const PATH_MAX = 4096;
-/** NAME_MAX of Linux file systems. */
-export const NAME_MAX = 255;
-export const TYPE_BITS = { file: 0o100000, dir: 0o040000, symlink: 0o120000 } as const;
-export type CpioType = keyof typeof TYPE_BITS;
 const U32_MAX = 0xffffffff;
 
 /** One entry of a file tree on its way into an archive. */
@@ -81,12 +80,12 @@ async function* stream(entries: TreeEntry[], mtime: number, padding: number): As
     inode++;
     const size = bodySize(entry);
     const mode = TYPE_BITS[entry.type] | (entry.type === 'symlink' ? 0o777 : entry.mode);
-    yield header(entry.path, { inode, mode, nlink: entry.type === 'dir' ? 2 : 1, mtime, size });
+    yield encodeEntry(entry.path, { inode, mode, nlink: entry.type === 'dir' ? 2 : 1, mtime, size });
     if (entry.type === 'symlink') yield Buffer.from(entry.target ?? '');
     else if (size > 0) yield* content(entry);
     if (size % 4 !== 0) yield Buffer.alloc(4 - (size % 4));
   }
-  yield header(CPIO_TRAILER, { inode: 0, mode: 0, nlink: 1, mtime: 0, size: 0 });
+  yield encodeEntry(CPIO_TRAILER, { inode: 0, mode: 0, nlink: 1, mtime: 0, size: 0 });
   if (padding > 0) yield Buffer.alloc(padding);
 }
 
@@ -104,25 +103,6 @@ async function* content(entry: TreeEntry): AsyncGenerator<Uint8Array> {
       `${entry.path}: expected ${entry.size} bytes of content, found ${more}; it changed while it was being read`,
     );
   }
-}
-
-interface Fields {
-  inode: number;
-  mode: number;
-  nlink: number;
-  mtime: number;
-  size: number;
-}
-
-/** Header, NUL-terminated name and padding. Fields in the order of `struct cpio_newc_header`, eight hex digits each. */
-function header(path: string, { inode, mode, nlink, mtime, size }: Fields): Buffer {
-  const name = Buffer.from(path);
-  const bytes = Buffer.alloc(align4(CPIO_HEADER + name.length + 1));
-  // ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor, rdevminor, namesize, check
-  const fields = [inode, mode, 0, 0, nlink, mtime, size, 0, 0, 0, 0, name.length + 1, 0];
-  bytes.write(CPIO_MAGIC + fields.map((f) => f.toString(16).padStart(8, '0')).join(''), 'latin1');
-  name.copy(bytes, CPIO_HEADER);
-  return bytes;
 }
 
 function checkEntry(entry: TreeEntry, types: Map<string, CpioType>): void {
@@ -156,36 +136,6 @@ function checkField(value: number, field: string, what: string): void {
 const bodySize = (entry: TreeEntry): number =>
   entry.type === 'symlink' ? Buffer.byteLength(entry.target ?? '') : entry.type === 'file' ? entry.size : 0;
 
-/** Why a name cannot be an entry's, or null. Shared with the reader. */
-export function nameFlaw(name: Buffer): string | null {
-  if (name.length === 0) return 'the name is empty';
-  if (name.length >= PATH_MAX) return `the name has ${name.length} bytes, expected fewer than ${PATH_MAX}`;
-  if (name.includes(0)) return 'the name holds a NUL';
-  const text = name.toString('latin1');
-  if (text === CPIO_TRAILER) return 'the name is the one that ends an archive';
-  for (const part of text.split('/')) {
-    if (part === '' || part === '.' || part === '..') return `expected no empty, '.' or '..' component`;
-    if (part.length > NAME_MAX) return `a component has ${part.length} bytes, expected at most ${NAME_MAX}`;
-  }
-  return null;
-}
-
-/** Why bytes cannot be a link's target, or null. Where it points is not judged: nothing here follows links. */
-export function linkFlaw(target: Buffer): string | null {
-  if (target.length === 0) return 'it is empty';
-  if (target.length >= PATH_MAX) return `it has ${target.length} bytes, expected fewer than ${PATH_MAX}`;
-  if (target.includes(0)) return 'it holds a NUL';
-  return null;
-}
-
-/** The path of the directory that holds `path`, or null at the top. */
-export function parentOf(path: string): string | null {
-  const slash = path.lastIndexOf('/');
-  return slash === -1 ? null : path.slice(0, slash);
-}
-
-export const align4 = (n: number): number => Math.ceil(n / 4) * 4;
-
 /**
  * Refuses a tree that reaches beyond one top directory: the ramdisks of an image unpack into one tree, so an
  * application that could place `init` at the top would replace ours. Throws `ERR_CPIO_OUTSIDE` (exit 2).
@@ -196,7 +146,3 @@ export function requireUnder(entries: Iterable<{ path: string; type: CpioType }>
     throw outside(path, top);
   }
 }
-
-/** The error of `requireUnder`, for readers that check while they stream. */
-export const outside = (path: string, top: string) =>
-  usageError('ERR_CPIO_OUTSIDE', `expected every entry to lie in the directory ${top}/, found ${path}`);
