@@ -1,0 +1,111 @@
+import { createHash } from 'node:crypto';
+import { lstat, open, readdir } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import canonicalize from 'canonicalize';
+import { sha256 } from '../core/bytes.ts';
+import { usageError } from '../core/errors.ts';
+import { ioError } from '../core/files.ts';
+import type { OnProgress } from '../core/progress.ts';
+import { badPath, badPathSet, comparePaths } from './paths.ts';
+
+/** A file of a model: `path` is relative, `/`-separated, NFC; `absolute` is where it lies; `mode` has the permission bits. */
+export interface ModelFile {
+  path: string;
+  absolute: string;
+  size: number;
+  mode: number;
+}
+
+/** More files than any model has; it bounds the index of a sealed model. */
+export const MAX_FILES = 100_000;
+
+/**
+ * The files of a model, a file or a directory, sorted by path. Links and anything that is neither file nor directory are refused: what
+ * is sealed must be what was looked at. Throws `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_ENTRY`, `ERR_MODEL_EMPTY` (exit 2).
+ */
+export async function listModel(path: string): Promise<ModelFile[]> {
+  const root = resolve(path);
+  let stat: Awaited<ReturnType<typeof lstat>>;
+  try {
+    stat = await lstat(root);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw ioError(error, `cannot read the model ${path}`);
+    throw usageError('ERR_MODEL_NOT_FOUND', `there is no model at ${path}`, { cause: error });
+  }
+  const files: ModelFile[] = [];
+  if (stat.isFile()) files.push(entry(basename(root), root, stat));
+  else if (stat.isDirectory()) await walk(root, '', files);
+  else throw refuse(path, stat.isSymbolicLink() ? 'is a symbolic link' : 'is neither a file nor a directory');
+  if (files.length === 0) throw usageError('ERR_MODEL_EMPTY', `the model ${path} has no files`);
+  const problem = badPathSet(files.map((file) => file.path));
+  if (problem) throw usageError('ERR_MODEL_ENTRY', `the model ${path} cannot be named portably: ${problem}`);
+  return files.sort((a, b) => comparePaths(a.path, b.path));
+}
+
+async function walk(directory: string, prefix: string, files: ModelFile[]): Promise<void> {
+  // As bytes: a name that is not UTF-8 would otherwise be read as another one.
+  for (const name of await readdir(directory, { encoding: 'buffer' })) {
+    const text = name.toString('utf8');
+    if (!Buffer.from(text).equals(name)) throw refuse(`${prefix}${text}`, 'is not named in UTF-8');
+    const absolute = join(directory, text);
+    const stat = await lstat(absolute);
+    if (stat.isDirectory()) await walk(absolute, `${prefix}${text}/`, files);
+    else if (stat.isFile()) files.push(entry(`${prefix}${text}`, absolute, stat));
+    else throw refuse(`${prefix}${text}`, stat.isSymbolicLink() ? 'is a symbolic link' : 'is not a regular file');
+    if (files.length > MAX_FILES)
+      throw usageError('ERR_MODEL_ENTRY', `expected at most ${MAX_FILES} files in a model, found more`);
+  }
+}
+
+function entry(name: string, absolute: string, stat: { size: number; mode: number }): ModelFile {
+  const path = name.normalize('NFC');
+  const problem = badPath(path);
+  if (problem) throw refuse(path, problem);
+  return { path, absolute, size: stat.size, mode: stat.mode & 0o777 };
+}
+
+const refuse = (path: string, why: string) =>
+  usageError(
+    'ERR_MODEL_ENTRY',
+    `the model entry ${JSON.stringify(path)} ${why}; expected regular files with portable names`,
+  );
+
+/**
+ * The model digest, hex: SHA-256 of the RFC 8785 form of `predicate.resources` of OpenSSF Model Signing v1 (method "files", sorted by
+ * name). sealed-model.md, "Model digest".
+ */
+export function modelDigest(resources: { name: string; sha256: string }[]): string {
+  const list = [...resources]
+    .sort((a, b) => comparePaths(a.name, b.name))
+    .map(({ name, sha256 }) => ({ algorithm: 'sha256', digest: sha256, name }));
+  return sha256(Buffer.from(canonicalize(list) ?? '')).toString('hex');
+}
+
+/** Reads every file once. Errors as listModel; `files` carry the hex SHA-256 of each. */
+export async function digestModel(
+  path: string,
+  onProgress?: OnProgress,
+): Promise<{ digest: string; files: (ModelFile & { sha256: string })[] }> {
+  const list = await listModel(path);
+  const total = list.reduce((sum, file) => sum + file.size, 0);
+  const buffer = Buffer.allocUnsafe(1 << 20);
+  const files: (ModelFile & { sha256: string })[] = [];
+  let done = 0;
+  for (const file of list) {
+    const hash = createHash('sha256');
+    const handle = await open(file.absolute, 'r');
+    try {
+      for (;;) {
+        const { bytesRead } = await handle.read(buffer, 0, buffer.length, null);
+        if (bytesRead === 0) break;
+        hash.update(buffer.subarray(0, bytesRead));
+        done += bytesRead;
+        onProgress?.({ phase: 'reading the model', done, total });
+      }
+    } finally {
+      await handle.close();
+    }
+    files.push({ ...file, sha256: hash.digest('hex') });
+  }
+  return { digest: modelDigest(files.map(({ path: name, sha256 }) => ({ name, sha256 }))), files };
+}
