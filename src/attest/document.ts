@@ -1,0 +1,109 @@
+import { decodeCbor, encodeCbor } from '../core/cbor.ts';
+import { usageError } from '../core/errors.ts';
+
+/** Limits of the Nitro attestation document (aws-nitro-enclaves-nsm-api, docs/attestation_process.md and its CDDL). */
+export const LIMITS = { document: 16384, certificate: 1024, cabundle: 8, field: 1024, registers: 32 } as const;
+const PCR_LENGTH = 48;
+/** Every real document has registers 0 to 15; locked higher ones may follow. */
+const LEAST_REGISTERS = 16;
+const KEYS = [
+  'module_id',
+  'digest',
+  'timestamp',
+  'pcrs',
+  'certificate',
+  'cabundle',
+  'public_key',
+  'user_data',
+  'nonce',
+];
+
+/** The payload of a Nitro attestation document, and of a simulated one. */
+export interface AttestationDocument {
+  moduleId: string;
+  /** Milliseconds since 1970. */
+  timestamp: number;
+  /** 48 bytes each. */
+  pcrs: Map<number, Uint8Array>;
+  /** DER; the leaf. */
+  certificate: Uint8Array;
+  /** DER; root first. */
+  cabundle: Uint8Array[];
+  publicKey: Uint8Array | null;
+  userData: Uint8Array | null;
+  nonce: Uint8Array | null;
+}
+
+/** Deterministic CBOR (real Nitro documents order their keys otherwise). */
+export const encodeDocument = (document: AttestationDocument): Uint8Array =>
+  encodeCbor({
+    module_id: document.moduleId,
+    digest: 'SHA384',
+    timestamp: document.timestamp,
+    pcrs: document.pcrs,
+    certificate: document.certificate,
+    cabundle: document.cabundle,
+    public_key: document.publicKey,
+    user_data: document.userData,
+    nonce: document.nonce,
+  });
+
+/**
+ * Parses and bounds a document. `form` is `any` for real Nitro documents (indefinite maps, other key order).
+ * Throws `ERR_EVIDENCE_MALFORMED` or `ERR_CBOR_MALFORMED` (exit 2). Verifies nothing.
+ */
+export function parseDocument(bytes: Uint8Array, form: 'deterministic' | 'any'): AttestationDocument {
+  const what = 'attestation document';
+  const map = decodeCbor(bytes, { what, maxBytes: LIMITS.document, form });
+  if (!(map instanceof Map)) throw malformed('expected a map');
+  const unknown = [...map.keys()].find((key) => typeof key !== 'string' || !KEYS.includes(key));
+  if (unknown !== undefined) throw malformed(`unknown key ${JSON.stringify(String(unknown))}`);
+  const { timestamp, module_id: moduleId } = Object.fromEntries(map) as Record<string, unknown>;
+  if (map.get('digest') !== 'SHA384') throw malformed('expected digest "SHA384"');
+  if (typeof moduleId !== 'string' || moduleId === '' || moduleId.length > 256) throw malformed('bad module_id');
+  // 2^43 ms is in the year 2248: what is beyond is not a time, and dates stay representable.
+  if (typeof timestamp !== 'number' || !Number.isSafeInteger(timestamp) || timestamp <= 0 || timestamp >= 2 ** 43) {
+    throw malformed('bad timestamp');
+  }
+  const cabundle: unknown = map.get('cabundle');
+  if (!Array.isArray(cabundle) || cabundle.length < 1 || cabundle.length > LIMITS.cabundle) {
+    throw malformed(`expected 1 to ${LIMITS.cabundle} certificates in cabundle`);
+  }
+  return {
+    moduleId,
+    timestamp,
+    pcrs: readRegisters(map.get('pcrs')),
+    certificate: byteString(map.get('certificate'), 'certificate', 1, LIMITS.certificate),
+    cabundle: cabundle.map((item) => byteString(item, 'certificate in cabundle', 1, LIMITS.certificate)),
+    publicKey: optional(map.get('public_key'), 'public_key', 1),
+    userData: optional(map.get('user_data'), 'user_data', 0),
+    nonce: optional(map.get('nonce'), 'nonce', 0),
+  };
+}
+
+function readRegisters(value: unknown): Map<number, Uint8Array> {
+  if (!(value instanceof Map)) throw malformed('pcrs is not a map');
+  const registers = new Map<number, Uint8Array>();
+  for (const [index, register] of value) {
+    if (!Number.isInteger(index) || index < 0 || index >= LIMITS.registers)
+      throw malformed('a PCR number is not 0..31');
+    registers.set(index, byteString(register, `PCR${index}`, PCR_LENGTH, PCR_LENGTH));
+  }
+  for (let index = 0; index < LEAST_REGISTERS; index++) {
+    if (!registers.has(index)) throw malformed(`PCR${index} is missing`);
+  }
+  return registers;
+}
+
+const optional = (value: unknown, name: string, least: number): Uint8Array | null =>
+  value === null || value === undefined ? null : byteString(value, name, least, LIMITS.field);
+
+function byteString(value: unknown, name: string, least: number, most: number): Uint8Array {
+  if (!(value instanceof Uint8Array)) throw malformed(`${name} is not a byte string`);
+  if (value.length < least || value.length > most) {
+    throw malformed(`${name}: expected ${least === most ? most : `${least} to ${most}`} bytes, found ${value.length}`);
+  }
+  return value;
+}
+
+const malformed = (why: string) => usageError('ERR_EVIDENCE_MALFORMED', `attestation document: ${why}`);

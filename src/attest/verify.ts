@@ -1,0 +1,24 @@
+import { missingError, usageError } from '../core/errors.ts';
+import { detectKind } from './kind.ts';
+import { verifySimulated } from './simulated.ts';
+import type { Tee, Verified, VerifyEvidenceOptions } from './types.ts';
+
+/**
+ * Verifies evidence of any TEE with that TEE's verifier. `tee` is the kind that the caller expects, so that evidence does
+ * not choose its own verifier; without it the kind found is used, and is part of the claims.
+ * Throws `ERR_EVIDENCE_KIND` (exit 2) for anything else and `ERR_EVIDENCE_UNSUPPORTED` (exit 5) for TEEs not built in yet.
+ */
+export function verifyEvidence(evidence: Uint8Array, options: VerifyEvidenceOptions & { tee?: Tee }): Verified {
+  const found = detectKind(evidence);
+  const { tee = found } = options;
+  if (found === null || found === 'evidence-file' || found === 'receipt' || found !== tee) {
+    throw usageError(
+      'ERR_EVIDENCE_KIND',
+      `expected ${options.tee ?? 'evidence of a TEE'}, found ${found ?? 'unknown bytes'}`,
+    );
+  }
+  if (found === 'simulated') return verifySimulated(evidence, options);
+  throw missingError('ERR_EVIDENCE_UNSUPPORTED', `this version verifies simulated evidence only, found ${found}`, {
+    hint: 'verification of Nitro, SGX, TDX and SNP evidence comes with a later version',
+  });
+}
