@@ -1,5 +1,10 @@
 /** `npm test`: everything, or `npm test -- unit` / `-- e2e`. Ends with the one line that CI counts: "N passed, N failed". */
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { startVitest } from 'vitest/node';
+
+const packages = spawnSync(join(import.meta.dirname, 'debian-packages.sh'), { stdio: 'inherit' });
+if (packages.status !== 0) process.exit(packages.status ?? 1);
 
 const projects = process.argv.slice(2).filter((a) => a === 'unit' || a === 'e2e');
 const filters = process.argv.slice(2).filter((a) => a !== 'unit' && a !== 'e2e');

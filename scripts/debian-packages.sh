@@ -1,0 +1,34 @@
+#!/bin/sh
+# Installs what the tests compare us with and no npm package gives. Only what is missing, on Debian and its kin, as root or through
+# password-less sudo; elsewhere it says what is missing and the tests concerned are skipped. In CI (CI=true) a missing package is an error.
+set -eu
+
+# One per line: package, the program by which it is recognised, what for.
+packages='
+cpio      cpio      reads the ramdisks we write
+faketime  faketime  builds under another clock
+openssl   openssl   reads the keys and certificates we write
+'
+
+lacking() {
+  echo "$packages" | while read -r package program _; do
+    if [ -n "$package" ] && ! command -v "$program" >/dev/null; then echo "$package"; fi
+  done
+}
+
+missing=$(lacking | xargs)
+[ -n "$missing" ] || exit 0
+
+as_root=''
+[ "$(id -u)" = 0 ] || as_root='sudo -n'
+if command -v apt-get >/dev/null && $as_root true 2>/dev/null; then
+  echo "installing for the tests: $missing" >&2
+  apt() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" >/dev/null; }
+  # shellcheck disable=SC2086 # a list of words
+  { apt update && apt install -y --no-install-recommends $missing; } || true
+  missing=$(lacking | xargs)
+  [ -n "$missing" ] || exit 0
+fi
+
+echo "missing, so some tests are skipped: $missing (apt-get install $missing)" >&2
+[ "${CI:-}" != true ] || exit 1
