@@ -32,23 +32,26 @@ export async function listCpio(
  * A sink that keeps one small file of the archive that goes by, for `streamEif`. `content()` is null if there is none;
  * call it after `end`. Throws `ERR_CPIO_TOO_LARGE` (exit 2) if the file has more than `maxBytes`.
  */
-export function cpioFileSink(path: string, maxBytes: number) {
+export function cpioFileSink(path: string, maxBytes: number, options?: CpioReadOptions) {
   let wanted = false;
   let found: Buffer[] | null = null;
-  const reader = new CpioReader({
-    entry: (entry) => {
-      wanted = entry.path === path && entry.type === 'file';
-      if (!wanted) return;
-      if (entry.size > maxBytes) {
-        throw bad('TOO_LARGE', `${path}: expected at most ${maxBytes} bytes, found ${entry.size}`);
-      }
-      found = [];
+  const reader = new CpioReader(
+    {
+      entry: (entry) => {
+        wanted = entry.path === path && entry.type === 'file';
+        if (!wanted) return;
+        if (entry.size > maxBytes) {
+          throw bad('TOO_LARGE', `${path}: expected at most ${maxBytes} bytes, found ${entry.size}`);
+        }
+        found = [];
+      },
+      data: (chunk) => {
+        if (wanted) found?.push(Buffer.from(chunk));
+      },
+      done: () => {},
     },
-    data: (chunk) => {
-      if (wanted) found?.push(Buffer.from(chunk));
-    },
-    done: () => {},
-  });
+    options,
+  );
   return {
     write: (chunk: Uint8Array) => reader.write(chunk),
     end: () => reader.end(),

@@ -1,0 +1,56 @@
+import type { X509Certificate } from 'node:crypto';
+import type { NitroMeasurement } from '../core/measurement.ts';
+import type { OnProgress } from '../core/progress.ts';
+import type { EifArch, EifSectionType } from './layout.ts';
+import { parseMetadata } from './metadata.ts';
+import { checkSignature, type SignatureCheck } from './signature.ts';
+import type { EifSource } from './source.ts';
+import { measureEif } from './stream.ts';
+
+/** The shape of `inspect X.eif --json`. */
+export interface EifDescription {
+  kind: 'eif';
+  version: number;
+  arch: EifArch;
+  cmdline: string;
+  crc: { stored: number; computed: number; ok: boolean };
+  /** `offset` is that of the data. */
+  sections: { type: EifSectionType; offset: number; size: number; sha384: string }[];
+  measurement: NitroMeasurement;
+  metadata: Record<string, unknown> | null;
+  signature: (CertificateFacts & SignatureCheck) | null;
+}
+
+interface CertificateFacts {
+  subject: string;
+  issuer: string;
+  /** ISO 8601. */
+  notBefore: string;
+  notAfter: string;
+  /** Hex SHA-256 of the certificate's DER. */
+  fingerprint: string;
+}
+
+/** Describes an image without trusting it: a wrong CRC or signature is told, not thrown. Throws as `measureEif`. */
+export async function inspectEif(image: string | EifSource, onProgress?: OnProgress): Promise<EifDescription> {
+  const { layout, cmdline, crc, sections, measurement, metadata, signature } = await measureEif(image, onProgress);
+  return {
+    kind: 'eif',
+    version: layout.version,
+    arch: layout.arch,
+    cmdline,
+    crc,
+    sections,
+    measurement,
+    metadata: metadata && parseMetadata(metadata),
+    signature: signature ? { ...facts(signature.certificate), ...checkSignature(signature, measurement.pcr0) } : null,
+  };
+}
+
+const facts = (certificate: X509Certificate): CertificateFacts => ({
+  subject: certificate.subject.replaceAll('\n', ', '),
+  issuer: certificate.issuer.replaceAll('\n', ', '),
+  notBefore: certificate.validFromDate.toISOString(),
+  notAfter: certificate.validToDate.toISOString(),
+  fingerprint: certificate.fingerprint256.replaceAll(':', '').toLowerCase(),
+});
