@@ -95,7 +95,7 @@ export function parseHeader(input: Uint8Array): ParsedHeader {
   }
   if (!isZero(input.subarray(end)))
     throw usageError('ERR_SEAL_PADDING', 'the padding after the sealed header is not zero');
-  const bytes = Uint8Array.prototype.slice.call(input, 0, end);
+  const bytes = new Uint8Array(input.subarray(0, end));
   const sign1 = parseSign1(bytes.subarray(PREFIX_LENGTH), {
     what: 'sealed header',
     maxBytes: MAX_SIGN1,
