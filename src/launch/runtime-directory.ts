@@ -1,0 +1,68 @@
+import { randomBytes } from 'node:crypto';
+import { chownSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** What a launch keeps on the host while it runs: an empty mount point and the directory of its one socket. */
+export interface RuntimeDirectory {
+  path: string;
+  /** Where the stage mounts the enclave's tmpfs (in its own mount namespace: here it stays empty). */
+  root: string;
+  sockets: string;
+  socket: string;
+  remove(): void;
+}
+
+const PREFIX = 'atoma-tee-launch';
+/** sockaddr_un has 108 bytes. */
+const LONGEST_PARENT = 48;
+
+/**
+ * Makes one, owned by `owner` where that is another user, after removing what killed launchers of this user left.
+ * The name holds the launcher's pid and start time, so a leftover is recognised without a file to read.
+ */
+export function createRuntimeDirectory(owner?: number): RuntimeDirectory {
+  const parent = tmpdir().length <= LONGEST_PARENT ? tmpdir() : '/tmp';
+  removeLeftovers(parent);
+  const path = join(parent, `${PREFIX}.${process.pid}.${startTime(process.pid)}.${randomBytes(6).toString('hex')}`);
+  // Others may pass through but not look: the sockets' directory itself is its user's alone.
+  mkdirSync(path, { mode: 0o711 });
+  const root = join(path, 'root');
+  const sockets = join(path, 'sockets');
+  for (const directory of [root, sockets]) {
+    mkdirSync(directory, { mode: 0o700 });
+    if (owner !== undefined) chownSync(directory, owner, owner);
+  }
+  return {
+    path,
+    root,
+    sockets,
+    socket: join(sockets, 'host.sock'),
+    remove: () => rmSync(path, { recursive: true, force: true }),
+  };
+}
+
+function removeLeftovers(parent: string): void {
+  for (const name of readdirSync(parent)) {
+    const [prefix, pid, started, random] = name.split('.');
+    if (prefix !== PREFIX || random === undefined || !/^[0-9]+$/.test(pid ?? '')) continue;
+    if (startTime(Number(pid)) === started) continue;
+    const path = join(parent, name);
+    try {
+      // In a shared /tmp anybody can make such a name; only our own are ours to remove.
+      if (lstatSync(path).uid === process.getuid?.()) rmSync(path, { recursive: true, force: true });
+    } catch {
+      // Another launcher was faster.
+    }
+  }
+}
+
+/** Field 22 of /proc/PID/stat (proc_pid_stat(5)), counted after the command's closing parenthesis; null if no such process. */
+function startTime(pid: number): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+  } catch {
+    return null;
+  }
+}
