@@ -90,7 +90,7 @@ describe('parseHeader', () => {
     }
   });
 
-  test('flipped bits, one in every byte: refused by the parser, or by the signature', () => {
+  test('every ninth bit flipped: refused by the parser, or by the signature', () => {
     for (let bit = 0; bit < bytes.length * 8; bit += 9) {
       const flipped = Buffer.from(bytes);
       flipped[bit >> 3] = (flipped[bit >> 3] ?? 0) ^ (1 << (bit & 7));
