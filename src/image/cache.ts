@@ -1,0 +1,155 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { isAbsolute, join } from 'node:path';
+import { hex, sha256 } from '../core/bytes.ts';
+import { ioError } from '../core/files.ts';
+import { decodeTree, type TreeFile } from './tree.ts';
+
+const CHUNK = 1 << 20;
+const STALE_MS = 24 * 60 * 60 * 1000;
+
+/** A digest as it names an archive: algorithm and lower-case hex. */
+export interface Digest {
+  algorithm: 'sha256' | 'sha512';
+  hex: string;
+}
+
+/** Thrown while reading; the entry is still there. Whoever catches it evicts and provides the inputs again. */
+export class CacheCorruption extends Error {
+  readonly file: TreeFile;
+  constructor(file: TreeFile) {
+    super(`the cached copy of ${file.path} is not what its name says`);
+    this.file = file;
+  }
+}
+
+/**
+ * Packages and the files that were taken out of them, each named by its digest, under $XDG_CACHE_HOME/atoma-tee.
+ * Nothing in it is believed: every reader compares what it read with the name. Entries appear by renaming, so any
+ * number of processes can share a cache.
+ *
+ * archives/ALGORITHM-HEX  a package as fetched
+ * trees/HEX               the list of kept files of a package (tree.ts), by the digest that the lock pins
+ * files/HEX               a kept file
+ */
+export class Cache {
+  readonly dir: string;
+
+  private constructor(dir: string) {
+    this.dir = dir;
+  }
+
+  static async open(dir: string = cacheDirectory(process.env)): Promise<Cache> {
+    const cache = new Cache(dir);
+    try {
+      for (const name of ['archives', 'trees', 'files', 'tmp'])
+        await mkdir(join(dir, name), { recursive: true, mode: 0o700 });
+    } catch (error) {
+      throw ioError(error, `cannot use the cache ${dir}`);
+    }
+    await cache.#sweep();
+    return cache;
+  }
+
+  /** A fresh path on the cache's own file system, to write to and rename from. */
+  temporary(): string {
+    return join(this.dir, 'tmp', `${process.pid}-${randomBytes(8).toString('hex')}`);
+  }
+
+  archivePath = ({ algorithm, hex }: Digest): string => join(this.dir, 'archives', `${algorithm}-${hex}`);
+  filePath = (digest: string): string => join(this.dir, 'files', digest);
+  #treePath = (digest: string): string => join(this.dir, 'trees', digest);
+
+  /** Puts a finished temporary file in place. The caller has computed the digest while writing it. */
+  async adopt(temporary: string, place: string): Promise<void> {
+    await rename(temporary, place);
+  }
+
+  /** The path of a package whose bytes have just been compared with its digest; null (and removed) otherwise. */
+  async archive(digest: Digest): Promise<string | null> {
+    const path = this.archivePath(digest);
+    const found = await hashFile(path, digest.algorithm);
+    if (found === digest.hex) return path;
+    if (found !== null) await rm(path, { force: true });
+    return null;
+  }
+
+  /** The kept files of a package, if the list and all files are there; contents are compared when they are read. */
+  async tree(digest: string): Promise<TreeFile[] | null> {
+    const bytes = await readFile(this.#treePath(digest)).catch(() => null);
+    if (bytes === null || hex(sha256(bytes)) !== digest) return null;
+    const files = decodeTree(bytes);
+    if (files === null) return null;
+    for (const file of files) {
+      const found = await stat(this.filePath(file.sha256)).catch(() => null);
+      if (found === null || found.size !== file.size) return null;
+    }
+    return files;
+  }
+
+  async addTree(digest: string, bytes: Uint8Array): Promise<void> {
+    const temporary = this.temporary();
+    await writeFile(temporary, bytes);
+    await this.adopt(temporary, this.#treePath(digest));
+  }
+
+  /** Reads a kept file. Throws CacheCorruption at the end, or earlier, if it is not the file of that digest. */
+  async *read(file: TreeFile): AsyncGenerator<Uint8Array> {
+    const handle = await open(this.filePath(file.sha256), 'r').catch(() => null);
+    if (handle === null) throw new CacheCorruption(file);
+    const hash = createHash('sha256');
+    let left = file.size;
+    try {
+      while (left > 0) {
+        const chunk = Buffer.allocUnsafe(Math.min(CHUNK, left));
+        const { bytesRead } = await handle.read(chunk, 0, chunk.length);
+        if (bytesRead === 0) throw new CacheCorruption(file);
+        left -= bytesRead;
+        const data = chunk.subarray(0, bytesRead);
+        hash.update(data);
+        // The last chunk is held back until the digest is known to be right.
+        if (left === 0 && hash.digest('hex') !== file.sha256) throw new CacheCorruption(file);
+        yield data;
+      }
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async evict(file: TreeFile): Promise<void> {
+    await rm(this.filePath(file.sha256), { force: true });
+  }
+
+  /** What killed runs have left. */
+  async #sweep(): Promise<void> {
+    const dir = join(this.dir, 'tmp');
+    for (const name of await readdir(dir).catch(() => [])) {
+      const found = await stat(join(dir, name)).catch(() => null);
+      if (found !== null && Date.now() - found.mtimeMs > STALE_MS) await rm(join(dir, name), { force: true });
+    }
+  }
+}
+
+/** $XDG_CACHE_HOME/atoma-tee, by default ~/.cache/atoma-tee; relative values are ignored, as the XDG specification says. */
+export function cacheDirectory(env: NodeJS.ProcessEnv): string {
+  const base = env.XDG_CACHE_HOME;
+  return join(base && isAbsolute(base) ? base : join(homedir(), '.cache'), 'atoma-tee');
+}
+
+/** Hex digest of a file, or null if it cannot be opened. */
+export async function hashFile(path: string, algorithm: string): Promise<string | null> {
+  const handle = await open(path, 'r').catch(() => null);
+  if (handle === null) return null;
+  try {
+    const hash = createHash(algorithm);
+    const buffer = Buffer.allocUnsafe(CHUNK);
+    for (;;) {
+      const { bytesRead } = await handle.read(buffer, 0, CHUNK, null);
+      if (bytesRead === 0) return hash.digest('hex');
+      hash.update(buffer.subarray(0, bytesRead));
+    }
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,24 @@
+import { entryDigest } from './fetch.ts';
+import { type Lock, type LockEntry, lockEntries } from './lock-file.ts';
+
+/** Every input of a lock as an in-toto ResourceDescriptor: package URL and digest. */
+export function lockDependencies(lock: Lock) {
+  const { version, init, program } = lock.toolkit;
+  const own = (file: string, sha256: string) => ({ uri: `pkg:npm/atoma-tee@${version}#${file}`, digest: { sha256 } });
+  return [
+    ...lockEntries(lock).map((entry) => {
+      const { algorithm, hex } = entryDigest(entry);
+      return { uri: packageUrl(entry), digest: { [algorithm]: hex } };
+    }),
+    own('templates/nitro/init', init),
+    own('dist/enclave/program.mjs', program),
+  ];
+}
+
+/** https://github.com/package-url/purl-spec: each component percent-encoded, the scope of an npm name a namespace. */
+function packageUrl(entry: LockEntry): string {
+  const version = encodeURIComponent(entry.version);
+  return entry.kind === 'npm'
+    ? `pkg:npm/${entry.name.split('/').map(encodeURIComponent).join('/')}@${version}`
+    : `pkg:deb/debian/${encodeURIComponent(entry.name)}@${version}?arch=${entry.architecture}`;
+}

@@ -1,0 +1,83 @@
+import { dirname } from 'node:path/posix';
+import { hex, sha256 } from '../core/bytes.ts';
+import { usageError } from '../core/errors.ts';
+import type { Cache } from './cache.ts';
+import { requireUnder, type TreeEntry } from './cpio.ts';
+import type { TreeFile } from './tree.ts';
+
+/** Everything of the application lies below it; the init switches into it. */
+export const ROOT = 'rootfs';
+
+/** Mount points of the application's root: what the init and the simulated TEE mount on (templates/nitro/init). */
+const MOUNT_POINTS = ['dev', 'proc', 'run', 'sys', 'tmp'];
+
+/**
+ * Sorts after everything else in ramdisk 1 ("~" is the last printable character of ASCII): a kernel that runs out of
+ * memory while it unpacks leaves it out, and the init looks for it.
+ */
+const SENTINEL: OwnFile = { path: `${ROOT}/~complete`, mode: 0o644, content: Buffer.from('complete\n') };
+
+/** A file that is not a package's. */
+export interface OwnFile {
+  path: string;
+  mode: number;
+  content: Buffer;
+}
+
+/** Ramdisk 0, measured in PCR1: the init and what it needs, nothing of the application. */
+export const initRamdisk = (cache: Cache, files: TreeFile[], own: OwnFile[]): TreeEntry[] =>
+  withParents([...packaged(cache, files, 'init', ''), ...own.map(ownEntry), directory('dev')]);
+
+/** Ramdisk 1, measured in PCR2: the application's root file system, all of it below ROOT. */
+export function rootRamdisk(cache: Cache, files: TreeFile[], own: OwnFile[]): TreeEntry[] {
+  const entries = withParents([
+    ...packaged(cache, files, 'root', `${ROOT}/`),
+    ...own.map((file) => ownEntry({ ...file, path: `${ROOT}/${file.path}` })),
+    ...MOUNT_POINTS.map((path) => directory(`${ROOT}/${path}`)),
+    ownEntry(SENTINEL),
+  ]);
+  requireUnder(entries, ROOT);
+  return entries;
+}
+
+/** The kernel image among the kept files. Throws `ERR_LOCK_KERNEL` (exit 2). */
+export function findKernel(files: TreeFile[]): TreeFile {
+  const kernels = files.filter((file) => file.part === 'kernel');
+  const [kernel] = kernels;
+  if (kernel?.path === 'vmlinuz' && kernels.length === 1) return kernel;
+  const found = kernels.map((file) => file.path).join(', ') || 'none';
+  throw usageError('ERR_LOCK_KERNEL', `expected the lock to keep one kernel, "vmlinuz", found ${found}`);
+}
+
+const packaged = (cache: Cache, files: TreeFile[], part: TreeFile['part'], prefix: string): TreeEntry[] =>
+  files
+    .filter((file) => file.part === part)
+    .map((file) => ({
+      path: prefix + file.path,
+      type: 'file',
+      mode: Number.parseInt(file.mode, 8),
+      size: file.size,
+      sha256: file.sha256,
+      open: () => cache.read(file),
+    }));
+
+const ownEntry = ({ path, mode, content }: OwnFile): TreeEntry => ({
+  path,
+  type: 'file',
+  mode,
+  size: content.length,
+  sha256: hex(sha256(content)),
+  open: () => [content],
+});
+
+const directory = (path: string): TreeEntry => ({ path, type: 'dir', mode: 0o755, size: 0 });
+
+/** Adds the directories above each entry: nobody's umask, no package's idea of modes. */
+function withParents(entries: TreeEntry[]): TreeEntry[] {
+  const directories = new Map<string, TreeEntry>();
+  for (const entry of entries) {
+    for (let at = dirname(entry.path); at !== '.'; at = dirname(at)) directories.set(at, directory(at));
+  }
+  for (const entry of entries) if (entry.type === 'dir') directories.delete(entry.path);
+  return [...entries, ...directories.values()];
+}

@@ -1,0 +1,94 @@
+import { z } from 'zod';
+import { usageError } from '../core/errors.ts';
+
+export const MANIFEST_FILE = 'build.intoto.json';
+/** Names of this toolkit's kind of build and of itself as a builder; they are not addresses. */
+export const BUILD_TYPE = 'urn:atoma-tee:build:v1';
+export const BUILDER_ID = 'urn:atoma-tee:cli';
+
+/** Lower-case hex by algorithm name (in-toto DigestSet). */
+const digestSet = z.record(z.string(), z.string().regex(/^[0-9a-f]+$/));
+const descriptor = z.object({
+  name: z.string().optional(),
+  uri: z.string().optional(),
+  digest: digestSet.optional(),
+  mediaType: z.string().optional(),
+});
+
+const schema = z.object({
+  _type: z.literal('https://in-toto.io/Statement/v1'),
+  subject: z.array(z.object({ name: z.string().min(1), digest: digestSet })).min(1),
+  predicateType: z.literal('https://slsa.dev/provenance/v1'),
+  predicate: z.object({
+    buildDefinition: z.object({
+      buildType: z.literal(BUILD_TYPE),
+      externalParameters: z.object({
+        /** enclave.toml with its defaults. */
+        project: z.record(z.string(), z.unknown()),
+        model: z.object({ digest: digestSet }),
+        /** The owner's raw Ed25519 public key, hex. */
+        owner: z.string().regex(/^[0-9a-f]{64}$/),
+      }),
+      internalParameters: z.object({ SOURCE_DATE_EPOCH: z.int(), toolkit: z.string() }),
+      resolvedDependencies: z.array(descriptor),
+    }),
+    runDetails: z.object({
+      builder: z.object({ id: z.literal(BUILDER_ID), version: z.record(z.string(), z.string()) }),
+      byproducts: z.array(descriptor),
+    }),
+  }),
+});
+
+/** The build manifest: an in-toto Statement v1 with SLSA v1 provenance (build-manifest.md). */
+export type Statement = z.infer<typeof schema>;
+/** in-toto ResourceDescriptor. */
+export type ResourceDescriptor = z.infer<typeof descriptor>;
+
+export interface StatementFacts {
+  subjects: { name: string; sha256: string; sha384: string }[];
+  project: Record<string, unknown>;
+  /** Hex. */
+  modelDigest: string;
+  owner: string;
+  sourceDateEpoch: number;
+  toolkit: string;
+  dependencies: ResourceDescriptor[];
+  byproducts: ResourceDescriptor[];
+}
+
+/** No time, no invocation id, no path of this machine: the same build gives the same bytes. */
+export function encodeStatement(facts: StatementFacts): Buffer {
+  const statement: Statement = {
+    _type: 'https://in-toto.io/Statement/v1',
+    subject: facts.subjects.map(({ name, sha256, sha384 }) => ({ name, digest: { sha256, sha384 } })),
+    predicateType: 'https://slsa.dev/provenance/v1',
+    predicate: {
+      buildDefinition: {
+        buildType: BUILD_TYPE,
+        externalParameters: {
+          project: facts.project,
+          model: { digest: { sha256: facts.modelDigest } },
+          owner: facts.owner,
+        },
+        internalParameters: { SOURCE_DATE_EPOCH: facts.sourceDateEpoch, toolkit: facts.toolkit },
+        resolvedDependencies: facts.dependencies,
+      },
+      runDetails: {
+        builder: { id: BUILDER_ID, version: { 'atoma-tee': facts.toolkit } },
+        byproducts: facts.byproducts,
+      },
+    },
+  };
+  return Buffer.from(`${JSON.stringify(schema.parse(statement), null, 2)}\n`);
+}
+
+/** Unknown fields are let through, as in-toto demands. Throws `ERR_MANIFEST_MALFORMED` (exit 2). */
+export function parseStatement(bytes: Uint8Array): Statement {
+  try {
+    return schema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')));
+  } catch (cause) {
+    throw usageError('ERR_MANIFEST_MALFORMED', `expected a build manifest of this toolkit (${MANIFEST_FILE})`, {
+      cause,
+    });
+  }
+}
