@@ -1,4 +1,5 @@
 /** Evidence -> verified claims -> appraisal; the simulated TEE; evidence files; receipts. No network, no commands. */
+export { appraise } from './appraise.ts';
 export { type Certificate, parseCertificate } from './certificate.ts';
 export { type EvidenceFile, encodeEvidenceFile, parseEvidenceFile } from './evidence-file.ts';
 export {
@@ -10,6 +11,15 @@ export {
   parseKeyConfig,
 } from './identity.ts';
 export { type AttestedKind, detectKind, isSimulatedDocument } from './kind.ts';
+export {
+  encodeReceipt,
+  type ReceiptFailure,
+  type ReceiptLayer,
+  type ReceiptPolicy,
+  type ReceiptVerdict,
+  verifyReceipt,
+} from './receipt.ts';
+export type { ReceiptClaims, ReceiptMeasurements } from './receipt-claims.ts';
 export { verifySimulated } from './simulated.ts';
 export {
   type Attester,
@@ -29,3 +39,4 @@ export {
 } from './simulated-root.ts';
 export type { Claims, Tee, Verified, VerifyEvidenceOptions } from './types.ts';
 export { verifyEvidence } from './verify.ts';
+export { layerChecks, type ReceiptContext, verifyReceiptAgainst } from './verify-receipt.ts';
