@@ -1,0 +1,47 @@
+import { type ClientHttp2Session, type ClientHttp2Stream, constants } from 'node:http2';
+import { AtomaError, usageError } from '../core/errors.ts';
+import { call, readExactly } from './http2.ts';
+
+/** The sealed model as the host hands it over: a `ByteSource` of src/seal. */
+export interface ModelStream {
+  size: number;
+  read(offset: number, length: number): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/**
+ * Reads in order come from one long response, so that the next bytes are under way while these are decrypted; a read
+ * from elsewhere starts another. What the host sends is not believed: the seal authenticates every byte.
+ */
+export async function openModelStream(session: ClientHttp2Session): Promise<ModelStream> {
+  const { status, headers } = await call(session, { method: 'HEAD', path: '/model' });
+  const size = Number(headers['content-length']);
+  if (status !== 200 || !Number.isSafeInteger(size)) {
+    throw new AtomaError('unexpected', 'ERR_ENCLAVE_HOST', 'the host did not offer a sealed model');
+  }
+  let stream: ClientHttp2Stream | undefined;
+  let at = 0;
+  const restart = (offset: number): ClientHttp2Stream => {
+    stream?.close(constants.NGHTTP2_CANCEL);
+    const next = session.request({ ':method': 'GET', ':path': '/model', range: `bytes=${offset}-` });
+    next.on('error', () => {});
+    at = offset;
+    return next;
+  };
+  return {
+    size,
+    async read(offset, length) {
+      if (length === 0) return new Uint8Array(0);
+      if (stream === undefined || offset !== at) stream = restart(offset);
+      const bytes = await readExactly(stream, length);
+      if (bytes === null) {
+        throw usageError('ERR_SEAL_TRUNCATED', `the sealed model ended within the ${length} bytes at ${offset}`);
+      }
+      at += length;
+      return bytes;
+    },
+    async close() {
+      stream?.close(constants.NGHTTP2_CANCEL);
+    },
+  };
+}

@@ -1,0 +1,55 @@
+import { randomBytes } from 'node:crypto';
+import { encodeReceipt } from '../attest/receipt.ts';
+import type { SecurityMode } from '../attest/receipt-claims.ts';
+import { fromHex, sha256 } from '../core/bytes.ts';
+import type { MeasuredConfig } from '../core/measured-config.ts';
+import type { Identity } from './identity.ts';
+
+/** What happened, to be signed. Request and response are the exact bytes; nobody outside supplies a hash. */
+export interface Answered {
+  request: Uint8Array;
+  response: Uint8Array;
+  executionTimeMs: number;
+  /** The caller's, 8 to 64 bytes. */
+  nonce?: Uint8Array | undefined;
+}
+
+/** Signs AIR v1 receipts (key-release.md, "Receipts") for one launch, numbered from 1. */
+export function createReceiptSigner(config: MeasuredConfig, identity: Identity, securityMode: SecurityMode) {
+  const register = (index: number): Uint8Array => identity.registers.get(index) ?? Buffer.alloc(48);
+  const signing = register(8);
+  const fixed = {
+    iss: `atoma-tee/${config.project}`,
+    modelId: config.project,
+    modelVersion: config.projectVersion,
+    modelHash: fromHex(config.model.digest) ?? Buffer.alloc(32),
+    modelHashScheme: 'sha256-manifest' as const,
+    attestationDocHash: identity.bootEvidenceHash,
+    measurements: {
+      measurementType: 'nitro-pcr' as const,
+      pcr0: register(0),
+      pcr1: register(1),
+      pcr2: register(2),
+      ...(signing.some((byte) => byte !== 0) ? { pcr8: signing } : {}),
+    },
+    policyVersion: config.policyVersion,
+    securityMode,
+  };
+  let sequenceNumber = 0;
+  return ({ request, response, executionTimeMs, nonce }: Answered): Uint8Array =>
+    encodeReceipt(
+      {
+        ...fixed,
+        iat: Math.floor(Date.now() / 1000),
+        cti: randomBytes(16),
+        ...(nonce === undefined ? {} : { nonce }),
+        requestHash: sha256(request),
+        responseHash: sha256(response),
+        sequenceNumber: ++sequenceNumber,
+        executionTimeMs: Math.round(executionTimeMs),
+        // Of this process, the model in it; ru_maxrss is in KiB.
+        memoryPeakMb: Math.ceil(process.resourceUsage().maxRSS / 1024),
+      },
+      identity.receiptKey,
+    );
+}
