@@ -12,6 +12,9 @@ interface LockedPackage {
   dev?: boolean;
   license?: string;
   resolved?: string;
+  dependencies?: Record<string, string>;
+  devDependencies?: Record<string, string>;
+  optionalDependencies?: Record<string, string>;
 }
 const locked: [string, LockedPackage][] = Object.entries(json('package-lock.json').packages);
 
@@ -90,7 +93,25 @@ describe('dependencies', () => {
   test('the lock says which bytes, not where from', () => {
     expect(locked.filter(([, entry]) => entry.resolved !== undefined).map(([path]) => path)).toEqual([]);
   });
+
+  test('the lock has every package that another one asks for, on any platform: `npm ci` refuses it otherwise', () => {
+    const names = new Set(locked.map(([path]) => path));
+    const missing = locked.flatMap(([path, { dependencies, devDependencies, optionalDependencies }]) =>
+      Object.keys({ ...dependencies, ...devDependencies, ...optionalDependencies })
+        .filter((name) => !placesFor(path, name).some((place) => names.has(place)))
+        .map((name) => `${path || 'package.json'} asks for ${name}`),
+    );
+    expect(missing).toEqual([]);
+  });
 });
+
+/** Where Node finds `name` from the package at `path`: its own node_modules, then those of the packages around it. */
+function placesFor(path: string, name: string): string[] {
+  const around = path === '' ? [] : path.split(/(?:^|\/)node_modules\//).slice(1);
+  return [...around, ''].map((_, depth) =>
+    [...around.slice(0, depth), name].map((part) => `node_modules/${part}`).join('/'),
+  );
+}
 
 describe.skipIf(!existsSync(join(root, '.git')))('committed files (skipped outside a checkout)', () => {
   test('none names the registry or the mirror that this machine uses', () => {
