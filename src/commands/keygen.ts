@@ -24,7 +24,7 @@ eif        P-384 with a self-signed certificate FILE.crt: signs Nitro images`;
 
   async run() {
     const { flags } = await this.parse(Keygen);
-    const { writeKeyFiles } = await import('../keys/index.ts');
+    const { writeKeyFiles } = await import('../keys/generate.ts');
     const written = await writeKeyFiles(flags.type, flags.out);
     this.log(`made a new ${flags.type} key`);
     this.log(

@@ -3,7 +3,7 @@ import { Broker, serveBroker } from '../broker/index.ts';
 import { hex } from '../core/bytes.ts';
 import { usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
-import { keyId, readXWingPrivateKey } from '../keys/index.ts';
+import { keyId, readXWingPrivateKey } from '../keys/keys.ts';
 
 /** `atoma-tee broker serve`: starts it; the caller closes it. */
 export async function startBroker(options: { key: string; listen: string; allowSimulated: string[] }) {

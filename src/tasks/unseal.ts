@@ -1,6 +1,6 @@
 import { readSmallFile } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
-import { readOwnerPublicKey, readXWingPrivateKey } from '../keys/index.ts';
+import { readOwnerPublicKey, readXWingPrivateKey } from '../keys/keys.ts';
 import { unsealFile } from '../seal/index.ts';
 
 /** `atoma-tee unseal`: key files are paths; the output directory must not exist. */

@@ -1,0 +1,66 @@
+import { basename, dirname, join } from 'node:path';
+import { negativeError, usageError } from '../core/errors.ts';
+import { readSmallFile } from '../core/files.ts';
+import type { MeasuredConfig } from '../core/measured-config.ts';
+import type { OnProgress } from '../core/progress.ts';
+import { parseStatement, type Statement } from '../manifest/statement.ts';
+import { APPLICATION_RAMDISK, measuredConfigSink } from '../nitro/config.ts';
+import { type MeasuredEif, requireCrc, streamEif } from '../nitro/index.ts';
+
+/** Build manifests list every file of an image; more than this is not one. */
+export const MAX_MANIFEST = 32 << 20;
+
+export async function readManifest(path: string): Promise<Statement> {
+  return parseStatement(await readSmallFile(path, 'build manifest', MAX_MANIFEST));
+}
+
+/** A subject's or byproduct's file, which must lie beside the manifest: a name is never a path out of its directory. */
+export function besideManifest(manifest: string, name: string): string {
+  if (name !== basename(name) || name === '.' || name === '..' || name === '' || name.includes('\0')) {
+    throw usageError('ERR_MANIFEST_MALFORMED', `the manifest names "${name}", expected a file beside it`);
+  }
+  return join(dirname(manifest), name);
+}
+
+/** The Nitro image of a manifest. Throws `ERR_MANIFEST_NO_IMAGE` (exit 2). */
+export function nitroSubject(statement: Statement): Statement['subject'][number] {
+  const subject = statement.subject.find(({ name }) => name.endsWith('.eif'));
+  if (subject) return subject;
+  throw usageError('ERR_MANIFEST_NO_IMAGE', 'expected a Nitro image (NAME.eif) in the build manifest, found none');
+}
+
+export interface BuiltImage {
+  statement: Statement;
+  path: string;
+  measured: MeasuredEif;
+  config: MeasuredConfig;
+}
+
+/**
+ * Measures the image beside a manifest, in one pass with reading its measured configuration; its digest must be the
+ * manifest's. Throws `ERR_IMAGE_DIGEST` or `ERR_EIF_CRC` (exit 3), and what reading and parsing throw.
+ */
+export async function loadImage(manifest: string, onProgress?: OnProgress): Promise<BuiltImage> {
+  const statement = await readManifest(manifest);
+  const subject = nitroSubject(statement);
+  const path = besideManifest(manifest, subject.name);
+  const { measured, config } = await measureImage(path, onProgress);
+  if (measured.sha256 !== subject.digest.sha256) {
+    throw negativeError(
+      'ERR_IMAGE_DIGEST',
+      `${path} is not the image of this manifest: expected sha256 ${subject.digest.sha256}, found ${measured.sha256}`,
+    );
+  }
+  requireCrc(measured);
+  return { statement, path, measured, config };
+}
+
+/** Measures any image of ours. */
+export async function measureImage(path: string, onProgress?: OnProgress) {
+  const sink = measuredConfigSink();
+  const measured = await streamEif(path, {
+    onRamdisk: (index) => (index === APPLICATION_RAMDISK ? sink : undefined),
+    onProgress,
+  });
+  return { measured, config: sink.config() };
+}

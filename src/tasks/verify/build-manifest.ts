@@ -1,0 +1,114 @@
+import { sha256 } from '../../core/bytes.ts';
+import { compare } from '../../core/check.ts';
+import { negativeError } from '../../core/errors.ts';
+import { readSmallFile } from '../../core/files.ts';
+import type { NitroMeasurement } from '../../core/measurement.ts';
+import type { OnProgress } from '../../core/progress.ts';
+import { MEASUREMENTS_FILE, type Measurements, parseMeasurements } from '../../manifest/measurements.ts';
+import { parseStatement, type Statement } from '../../manifest/statement.ts';
+import { APPLICATION_RAMDISK, measuredConfigSink } from '../../nitro/config.ts';
+import { streamEif } from '../../nitro/index.ts';
+import { besideManifest, MAX_MANIFEST, nitroSubject, readManifest } from '../image.ts';
+import type { Findings } from './report.ts';
+
+/** What a build manifest says is right, for judging other files by it. */
+export interface ManifestFacts {
+  statement: Statement;
+  measurement: NitroMeasurement;
+  /** Hex. */
+  modelDigest: string;
+  owner: string;
+  project: string;
+}
+
+/**
+ * Reads a manifest as the standard to compare with. The measurement comes from measurements.json, whose digest the manifest
+ * holds; its image need not be here. Throws `ERR_MANIFEST_MEASUREMENTS` (exit 3) if that digest is another.
+ */
+export async function manifestFacts(path: string): Promise<ManifestFacts> {
+  const statement = await readManifest(path);
+  const { measurements, checks } = await loadMeasurements(path, statement);
+  if (checks.some(({ status }) => status === 'fail')) {
+    throw negativeError(
+      'ERR_MANIFEST_MEASUREMENTS',
+      `${MEASUREMENTS_FILE} beside ${path} is not the one of this manifest`,
+    );
+  }
+  const { name } = nitroSubject(statement);
+  const image = measurements.images.find(({ file }) => file === name);
+  if (!image)
+    throw negativeError('ERR_MANIFEST_MEASUREMENTS', `${MEASUREMENTS_FILE} beside ${path} does not hold ${name}`);
+  const { externalParameters } = statement.predicate.buildDefinition;
+  return {
+    statement,
+    measurement: image.measurement as NitroMeasurement,
+    modelDigest: externalParameters.model.digest.sha256 ?? '',
+    owner: externalParameters.owner,
+    project: String(externalParameters.project.name),
+  };
+}
+
+/** A build manifest: every output has its digest, the measurement is recomputed, the image measured what the manifest says. */
+export async function verifyBuildManifest(path: string, bytes: Buffer, findings: Findings, onProgress?: OnProgress) {
+  const statement = await findings.step('manifest.statement', () => parseStatement(bytes));
+  if (!statement) return;
+  const loaded = await findings.step('manifest.measurements', () => loadMeasurements(path, statement));
+  if (!loaded) return;
+  findings.add(...loaded.checks);
+  for (const subject of statement.subject) {
+    await verifyImage(path, statement, subject, loaded.measurements, findings, onProgress);
+  }
+  findings.notChecked.push(
+    'who made the build manifest: it is not signed in this version',
+    'that its inputs give these outputs: build again and compare (docs/build.md)',
+  );
+}
+
+async function verifyImage(
+  manifest: string,
+  statement: Statement,
+  subject: Statement['subject'][number],
+  measurements: Measurements,
+  findings: Findings,
+  onProgress?: OnProgress,
+): Promise<void> {
+  const config = measuredConfigSink();
+  const measured = await findings.step('image.structure', () =>
+    streamEif(besideManifest(manifest, subject.name), {
+      onRamdisk: (index) => (index === APPLICATION_RAMDISK ? config : undefined),
+      fileDigests: ['sha256', 'sha384'],
+      onProgress,
+    }),
+  );
+  if (!measured) return;
+  findings.add(
+    compare('image.sha256', subject.digest.sha256 ?? 'none', measured.sha256 ?? 'none'),
+    compare('image.sha384', subject.digest.sha384 ?? 'none', measured.sha384 ?? 'none'),
+    compare('image.crc', String(measured.crc.stored), String(measured.crc.computed)),
+  );
+  const listed = measurements.images.find(({ file }) => file === subject.name);
+  for (const register of ['pcr0', 'pcr1', 'pcr2'] as const) {
+    findings.add(
+      compare(`measurement.${register}`, listed?.measurement[register] ?? 'not listed', measured.measurement[register]),
+    );
+  }
+  const measuredConfig = await findings.step('configuration.format', () => config.config());
+  if (!measuredConfig) return;
+  const { externalParameters } = statement.predicate.buildDefinition;
+  findings.add(
+    compare('configuration.project', String(externalParameters.project.name), measuredConfig.project),
+    compare('configuration.model', externalParameters.model.digest.sha256 ?? 'none', measuredConfig.model.digest),
+    compare('configuration.owner', externalParameters.owner, measuredConfig.model.owner),
+  );
+}
+
+async function loadMeasurements(manifest: string, statement: Statement) {
+  const listed = statement.predicate.runDetails.byproducts.find(({ name }) => name === MEASUREMENTS_FILE);
+  const bytes = await readSmallFile(besideManifest(manifest, MEASUREMENTS_FILE), 'measurements', MAX_MANIFEST);
+  const check = compare(
+    'manifest.measurements-digest',
+    listed?.digest?.sha256 ?? 'not listed',
+    sha256(bytes).toString('hex'),
+  );
+  return { measurements: parseMeasurements(bytes), checks: [check] };
+}

@@ -1,0 +1,156 @@
+import { resolveSimulatedRoots } from '../../attest/index.ts';
+import { fromHex } from '../../core/bytes.ts';
+import { usageError } from '../../core/errors.ts';
+import { readSmallFile } from '../../core/files.ts';
+import type { OnProgress } from '../../core/progress.ts';
+import { readOwnerPublicKey, readXWingPrivateKey } from '../../keys/keys.ts';
+import { MAX_MANIFEST } from '../image.ts';
+import { type ManifestFacts, manifestFacts, verifyBuildManifest } from './build-manifest.ts';
+import { verifyEif } from './eif.ts';
+import { type EvidenceTrust, verifyEvidenceFile } from './evidence.ts';
+import { type Expected, expectMeasurement, noExpectation, parseExpect } from './expect.ts';
+import { fileKind } from './kind.ts';
+import { verifyReceiptByKey, verifyReceiptFile } from './receipt.ts';
+import { type FileResult, Findings, type Kind, type VerifyReport } from './report.ts';
+import { ownerFromHex, verifySealedModel } from './sealed.ts';
+
+/** Flags of `verify`; paths are paths, times are dates. */
+export interface VerifyOptions {
+  files: string[];
+  kind?: Kind | undefined;
+  manifest?: string | undefined;
+  expect: string[];
+  owner?: string | undefined;
+  key?: string | undefined;
+  evidence?: string | undefined;
+  publicKey?: string | undefined;
+  request?: string | undefined;
+  response?: string | undefined;
+  nonce?: string | undefined;
+  maxAge?: number | undefined;
+  at?: Date | undefined;
+  allowSimulated: string[];
+  onProgress?: OnProgress;
+}
+
+const MAX_MESSAGE = 256 << 20;
+
+/**
+ * `atoma-tee verify`: judges every file; the verdict is a pass only if all of them pass. Throws (exit 2) where there is
+ * nothing to compare with, never a pass.
+ */
+export async function verify(options: VerifyOptions): Promise<VerifyReport> {
+  const context = await readContext(options);
+  const results: FileResult[] = [];
+  for (const file of options.files) results.push(await verifyFile(file, options, context));
+  return {
+    verdict: results.every(({ verdict }) => verdict === 'pass') ? 'pass' : 'fail',
+    simulated: results.some(({ simulated }) => simulated),
+    results,
+  };
+}
+
+interface Context {
+  manifest: ManifestFacts | undefined;
+  expected: Expected | undefined;
+  trust: EvidenceTrust;
+}
+
+async function readContext(options: VerifyOptions): Promise<Context> {
+  const manifest = options.manifest === undefined ? undefined : await manifestFacts(options.manifest);
+  const flags = parseExpect(options.expect);
+  if (manifest && flags) throw usageError('ERR_USAGE', 'give --manifest or --expect, not both: they could differ');
+  return {
+    manifest,
+    expected: manifest ? expectMeasurement(manifest.measurement) : flags,
+    trust: {
+      allowSimulated: await resolveSimulatedRoots(options.allowSimulated),
+      now: new Date(),
+      ...(options.at ? { at: options.at } : {}),
+      nonce: options.nonce === undefined ? undefined : hexFlag('--nonce', options.nonce),
+    },
+  };
+}
+
+async function verifyFile(file: string, options: VerifyOptions, context: Context): Promise<FileResult> {
+  const kind = options.kind ?? (await fileKind(file));
+  const findings = new Findings();
+  if (options.kind === undefined)
+    findings.notChecked.push(`that ${file} was meant to be of kind ${kind}: it says so itself (--kind insists)`);
+  const { onProgress } = options;
+  switch (kind) {
+    case 'build-manifest':
+      await verifyBuildManifest(file, await readSmallFile(file, 'build manifest', MAX_MANIFEST), findings, onProgress);
+      break;
+    case 'eif':
+      await verifyEif(file, need(context.expected, 'an image'), findings, onProgress);
+      break;
+    case 'sealed-model':
+      await verifySealedModel(file, await sealedTrust(options, context), findings, onProgress);
+      break;
+    case 'evidence': {
+      const expected = need(context.expected, 'evidence');
+      await verifyEvidenceFile(await readSmallFile(file, 'evidence', 8 << 20), expected, context.trust, findings);
+      break;
+    }
+    case 'receipt':
+      await verifyOneReceipt(file, options, context, findings);
+      break;
+  }
+  return findings.result(file, kind);
+}
+
+async function verifyOneReceipt(file: string, options: VerifyOptions, context: Context, findings: Findings) {
+  const receipt = await readSmallFile(file, 'receipt');
+  const { maxAge } = options;
+  if (options.publicKey !== undefined) {
+    const key = hexFlag('--public-key', options.publicKey, 32);
+    const { nonce, at, now } = context.trust;
+    verifyReceiptByKey(receipt, key, { maxAge, nonce, now: at ?? now }, findings);
+    return;
+  }
+  if (options.evidence === undefined) {
+    throw usageError('ERR_NO_EVIDENCE', 'expected the evidence that the receipt refers to, found none', {
+      hint: 'give --evidence FILE, or --public-key HEX to check signature and claims only',
+    });
+  }
+  const read = async (path: string | undefined, what: string) =>
+    path === undefined ? undefined : await readSmallFile(path, what, MAX_MESSAGE);
+  const inputs = {
+    evidence: await readSmallFile(options.evidence, 'evidence', 8 << 20),
+    request: await read(options.request, 'request'),
+    response: await read(options.response, 'response'),
+    modelDigest: context.manifest?.modelDigest,
+    maxAge,
+  };
+  await verifyReceiptFile(receipt, inputs, need(context.expected, 'a receipt'), context.trust, findings);
+}
+
+async function sealedTrust(options: VerifyOptions, { manifest, trust }: Context) {
+  const given = options.owner ? readOwnerPublicKey(await readSmallFile(options.owner, 'owner key')).raw : undefined;
+  if (!given && !manifest) {
+    throw usageError(
+      'ERR_NO_EXPECTATION',
+      'expected to be told who owns the sealed model, found nothing to compare with',
+      {
+        hint: 'give --manifest build.intoto.json, or --owner owner.pub',
+      },
+    );
+  }
+  const key = options.key ? readXWingPrivateKey(await readSmallFile(options.key, 'recovery key')) : undefined;
+  return { owner: given ?? ownerFromHex(manifest?.owner ?? ''), manifest, key, allowSimulated: trust.allowSimulated };
+}
+
+function need(expected: Expected | undefined, what: string): Expected {
+  if (expected === undefined) throw noExpectation(what);
+  return expected;
+}
+
+function hexFlag(flag: string, text: string, length?: number): Uint8Array {
+  const bytes = fromHex(text);
+  if (bytes && (length === undefined || bytes.length === length)) return bytes;
+  throw usageError(
+    'ERR_USAGE',
+    `${flag}: expected ${length === undefined ? 'hex' : `${length} bytes in hex`}, found "${text}"`,
+  );
+}

@@ -1,0 +1,37 @@
+import { open } from 'node:fs/promises';
+import { detectKind } from '../../attest/index.ts';
+import { usageError } from '../../core/errors.ts';
+import { ioError } from '../../core/files.ts';
+import type { Kind } from './report.ts';
+
+const HEAD = 1 << 18;
+
+/** What a file looks like. It chooses a parser and proves nothing. Throws `ERR_KIND_UNKNOWN` (exit 2). */
+export async function fileKind(path: string): Promise<Kind> {
+  const head = await readHead(path);
+  if (head.subarray(0, 4).toString('latin1') === '.eif') return 'eif';
+  if (head.subarray(0, 6).toString('latin1') === 'ATSEAL') return 'sealed-model';
+  if (/^\s*\{/.test(head.toString('latin1', 0, 64)) && head.includes('"https://in-toto.io/Statement/v1"'))
+    return 'build-manifest';
+  const kind = detectKind(head);
+  if (kind === 'receipt') return 'receipt';
+  if (kind !== null) return 'evidence';
+  throw usageError('ERR_KIND_UNKNOWN', `${path} is nothing that this toolkit knows`, {
+    hint: 'expected an EIF, a sealed model, a build manifest (build.intoto.json), evidence or a receipt; --kind insists on one',
+  });
+}
+
+async function readHead(path: string): Promise<Buffer> {
+  try {
+    const handle = await open(path);
+    try {
+      const buffer = Buffer.alloc(HEAD);
+      const { bytesRead } = await handle.read(buffer, 0, HEAD, 0);
+      return buffer.subarray(0, bytesRead);
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw ioError(error, `cannot read ${path}`);
+  }
+}
