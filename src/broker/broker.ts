@@ -1,0 +1,213 @@
+import { randomBytes } from 'node:crypto';
+import { appraise } from '../attest/appraise.ts';
+import { RELEASE_PCR } from '../attest/simulated-attester.ts';
+import type { Claims } from '../attest/types.ts';
+import { verifyEvidence } from '../attest/verify.ts';
+import { equalBytes, hex, sha256 } from '../core/bytes.ts';
+import type { Check } from '../core/check.ts';
+import { AtomaError } from '../core/errors.ts';
+import { hpkeSeal } from '../keys/hpke.ts';
+import { keyId } from '../keys/keys.ts';
+import { KIND, type ParsedHeader, parseHeader, verifyHeaderSignature } from '../seal/header.ts';
+import { openShare } from '../seal/recipients.ts';
+import {
+  type Challenge,
+  decodeRelease,
+  encodeReply,
+  NONCE_LENGTH,
+  type ReleaseRequest,
+  refusal,
+  releaseBinder,
+} from './protocol.ts';
+import { type BrokerState, MemoryState } from './state.ts';
+
+const NONCE_SECONDS = 60;
+/** How old evidence may be by the broker's clock. */
+const EVIDENCE_SECONDS = 300;
+
+export interface BrokerOptions {
+  /** The broker's X-Wing key: 32-byte seed and 1216-byte public key. */
+  seed: Uint8Array;
+  publicRaw: Uint8Array;
+  /** Fingerprints of simulated roots; [] (a production broker) refuses simulated evidence altogether. */
+  allowSimulated: string[];
+  clock?: () => Date;
+  state?: BrokerState;
+}
+
+/**
+ * Releases a share of a sealed model to an enclave whose evidence satisfies the policy in the model's header. It keeps no
+ * keys but its own: shares travel in headers.
+ */
+export class Broker {
+  readonly keyId: Buffer;
+  readonly #options: Required<BrokerOptions>;
+
+  constructor(options: BrokerOptions) {
+    const { clock = () => new Date(), state = new MemoryState() } = options;
+    this.#options = { ...options, clock, state };
+    this.keyId = keyId(options.publicRaw);
+  }
+
+  /** A fresh nonce. Throws `ERR_RELEASE_BUSY` (exit 4) where too many are outstanding. */
+  async challenge(): Promise<Challenge> {
+    const nonce = randomBytes(NONCE_LENGTH);
+    const now = this.#seconds();
+    const expires = now + NONCE_SECONDS;
+    if (!(await this.#options.state.issue(nonce, expires, now))) {
+      throw refusal('ERR_RELEASE_BUSY', 'busy', 'fewer outstanding challenges', 'too many; try again in a minute');
+    }
+    return { nonce, expires, broker: this.keyId };
+  }
+
+  /**
+   * Answers a release request (dCBOR in, dCBOR out). The order of the steps is the protocol's: nothing that the requester
+   * sent is believed before what vouches for it was checked, and no state moves before the share opened.
+   * Throws `ERR_RELEASE_*` (exit 4) with details {rule, expected, found}.
+   */
+  async release(body: Uint8Array): Promise<Uint8Array> {
+    const request = decodeRelease(body);
+    await this.#checkNonce(request.nonce);
+    const claims = this.#checkEvidence(request);
+    const headerDigest = sha256(request.header);
+    const binder = releaseBinder({ ...request, brokerKeyId: this.keyId, headerDigest });
+    checkBinder(claims, binder, request.nonce);
+    const parsed = readHeader(request.header, headerDigest);
+    const share = await this.#openShare(parsed, request.share);
+    refuseFirst('ERR_RELEASE_POLICY', appraise(parsed.header.policy, claims, this.#options.clock()));
+    await this.#commit(request, parsed, claims);
+    return encodeReply(await rewrap(request.pkE, binder, share));
+  }
+
+  #seconds(): number {
+    return Math.floor(this.#options.clock().getTime() / 1000);
+  }
+
+  async #checkNonce(nonce: Uint8Array): Promise<void> {
+    const status = await this.#options.state.nonceStatus(nonce, this.#seconds());
+    if (status !== 'fresh') throw nonceRefusal(status);
+  }
+
+  #checkEvidence({ evidence, tee }: ReleaseRequest): Claims {
+    const { allowSimulated, clock } = this.#options;
+    if (tee === 'simulated' && allowSimulated.length === 0) {
+      throw refusal('ERR_RELEASE_SIMULATED', 'simulated', 'evidence of real hardware', 'SIMULATED evidence');
+    }
+    const { claims, checks } = refuseErrors('ERR_RELEASE_EVIDENCE', 'evidence', `${tee} evidence`, () =>
+      verifyEvidence(evidence, { tee, allowSimulated, now: clock(), at: clock(), maxAgeSeconds: EVIDENCE_SECONDS }),
+    );
+    refuseFirst('ERR_RELEASE_EVIDENCE', checks);
+    const spent = claims.pcrs?.get(RELEASE_PCR);
+    if (spent !== undefined && !/^0*$/.test(spent)) {
+      throw refusal('ERR_RELEASE_LOCKED', `pcr${RELEASE_PCR}`, 'zero', 'extended: this enclave has opened its model');
+    }
+    return claims;
+  }
+
+  async #openShare({ header }: ParsedHeader, number: number): Promise<Buffer> {
+    const mine = header.recipients.filter((r) => r.kind === KIND.broker && equalBytes(r.keyId, this.keyId));
+    const recipient = mine.find((r) => r.share === number);
+    if (recipient === undefined) {
+      const expected =
+        mine.length > 0 ? `share ${mine.map((r) => r.share).join(' or ')}` : 'a model sealed to this broker';
+      const found = mine.length > 0 ? `share ${number}` : 'one sealed to others';
+      throw refusal('ERR_RELEASE_RECIPIENT', 'recipient', `${expected} (key id ${hex(this.keyId)})`, found);
+    }
+    try {
+      return await openShare(header, recipient, Buffer.from(this.#options.seed));
+    } catch (error) {
+      throw asRefusal(
+        error,
+        'ERR_RELEASE_SHARE',
+        'share',
+        'a share sealed under this policy, owner, epoch and seal id',
+      );
+    }
+  }
+
+  async #commit(request: ReleaseRequest, { header, digest }: ParsedHeader, claims: Claims): Promise<void> {
+    const { owner, sealId, epoch } = header;
+    const { state, clock } = this.#options;
+    const entry = {
+      event: 'release' as const,
+      time: clock().toISOString(),
+      broker: hex(this.keyId),
+      owner: hex(owner),
+      sealId: hex(sealId),
+      epoch,
+      headerDigest: hex(digest),
+      share: request.share,
+      tee: claims.tee,
+      simulated: claims.simulated,
+      measurement: claims.measurement,
+      nonce: hex(request.nonce),
+      evidence: hex(sha256(request.evidence)),
+    };
+    // The transaction looks again: another request may have used the nonce or raised the epoch since.
+    const outcome = await state.commit({ nonce: request.nonce, owner, sealId, epoch, entry }, this.#seconds());
+    if (outcome === 'nonce') throw nonceRefusal('used');
+    if (outcome === 'epoch') {
+      const current = await state.epoch(owner, sealId);
+      throw refusal('ERR_RELEASE_EPOCH', 'epoch', `epoch ${current} or later`, `epoch ${epoch}`);
+    }
+  }
+}
+
+const nonceRefusal = (status: string) =>
+  refusal('ERR_RELEASE_NONCE', 'nonce', 'a nonce of this broker, unexpired and unused', `${status} nonce`);
+
+/** Nitro-shaped evidence: user_data is the binder, nonce the nonce, public_key absent. */
+function checkBinder(claims: Claims, binder: Buffer, nonce: Uint8Array): void {
+  const found =
+    claims.userData === undefined || !equalBytes(claims.userData, binder)
+      ? 'evidence made for something else'
+      : claims.nonce === undefined || !equalBytes(claims.nonce, nonce)
+        ? 'evidence with another nonce'
+        : claims.publicKey !== undefined
+          ? 'evidence with a public key'
+          : undefined;
+  if (found === undefined) return;
+  throw refusal('ERR_RELEASE_BINDER', 'binder', 'evidence made for this nonce, key, broker, header and share', found);
+}
+
+function readHeader(bytes: Uint8Array, digest: Uint8Array): ParsedHeader {
+  return refuseErrors('ERR_RELEASE_HEADER', 'header', 'a sealed header signed by its owner', () => {
+    const parsed = parseHeader(bytes);
+    // Padding is not covered by the header digest, so two byte strings would stand for one header.
+    if (!equalBytes(parsed.digest, digest)) throw refusal('ERR_RELEASE_HEADER', 'header', 'no padding', 'padding');
+    verifyHeaderSignature(parsed);
+    return parsed;
+  });
+}
+
+async function rewrap(pkE: Uint8Array, binder: Buffer, share: Buffer) {
+  try {
+    return await hpkeSeal(pkE, binder, share);
+  } catch (cause) {
+    throw refusal('ERR_RELEASE_REQUEST', 'pkE', 'an X-Wing public key', 'something else', cause);
+  } finally {
+    share.fill(0);
+  }
+}
+
+function refuseFirst(code: `ERR_${string}`, checks: Check[]): void {
+  const failed = checks.find((check) => check.status === 'fail');
+  if (failed === undefined) return;
+  const debug = failed.id.endsWith('.debug');
+  const { expected = 'it to hold', actual, detail } = failed;
+  throw refusal(debug ? 'ERR_RELEASE_DEBUG' : code, failed.id, expected, actual ?? detail ?? 'that it does not');
+}
+
+function refuseErrors<T>(code: `ERR_${string}`, rule: string, expected: string, run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    throw asRefusal(error, code, rule, expected);
+  }
+}
+
+/** Other modules' errors about the requester's bytes become refusals; a programming error stays what it is. */
+function asRefusal(error: unknown, code: `ERR_${string}`, rule: string, expected: string): unknown {
+  if (!(error instanceof AtomaError) || error.exitCode === 4) return error;
+  return refusal(code, rule, expected, error.message, error);
+}

@@ -1,0 +1,139 @@
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import { AtomaError } from '../core/errors.ts';
+import type { Broker } from './broker.ts';
+import { type BrokerResponse, handleBrokerRequest, refusalResponse } from './handler.ts';
+import { REQUEST_LIMIT, refusal } from './protocol.ts';
+
+export interface ServeOptions {
+  /** Default: loopback. */
+  host?: string;
+  /** 0 (the default) takes a free one. */
+  port?: number;
+  /** Milliseconds for headers, and for the whole request. */
+  headersTimeout?: number;
+  requestTimeout?: number;
+  maxConnections?: number;
+}
+
+export interface BrokerServer {
+  url: string;
+  close(): Promise<void>;
+}
+
+/**
+ * Serves a broker over HTTP/1.1, one request for each connection. Shares are encrypted to the enclave, so TLS is not what
+ * protects them. Connections beyond the cap push out the oldest that has not sent its request yet: half-open ones,
+ * however many, cost an honest client nothing. Throws `ERR_BROKER_LISTEN` (exit 1).
+ */
+export async function serveBroker(broker: Broker, options: ServeOptions = {}): Promise<BrokerServer> {
+  const {
+    host = '127.0.0.1',
+    port = 0,
+    headersTimeout = 5000,
+    requestTimeout = 15_000,
+    maxConnections = 512,
+  } = options;
+  const { createServer } = await import('node:http');
+  const waiting = new Set<Socket>();
+  const server = createServer(
+    {
+      headersTimeout,
+      requestTimeout,
+      connectionsCheckingInterval: Math.min(1000, headersTimeout),
+      maxHeaderSize: 8192,
+      keepAlive: false,
+    },
+    (request, response) => {
+      void answer(broker, request, response, () => waiting.delete(request.socket));
+    },
+  );
+  let open = 0;
+  server.on('connection', (socket) => {
+    open += 1;
+    waiting.add(socket);
+    socket.on('close', () => {
+      open -= 1;
+      waiting.delete(socket);
+    });
+    socket.on('error', () => socket.destroy());
+    if (open <= maxConnections) return;
+    const [oldest = socket] = waiting;
+    // Out of the list now: its close event comes later, and the next connection must push out another.
+    waiting.delete(oldest);
+    oldest.destroy();
+  });
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    const status = error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? '408 Request Timeout' : '400 Bad Request';
+    if (socket.writable) socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`);
+    else socket.destroy();
+  });
+  await listen(server, host, port);
+  const { port: bound } = server.address() as AddressInfo;
+  return {
+    url: `http://${host.includes(':') ? `[${host}]` : host}:${bound}`,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+function listen(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      reject(
+        new AtomaError('unexpected', 'ERR_BROKER_LISTEN', `cannot listen on ${host}:${port}: ${error.code}`, {
+          cause: error,
+          hint: 'choose another address with --listen HOST:PORT',
+        }),
+      ),
+    );
+    server.listen(port, host, resolve);
+  });
+}
+
+async function answer(broker: Broker, request: IncomingMessage, response: ServerResponse, onBody: () => void) {
+  let result: BrokerResponse;
+  try {
+    const body = await readBody(request);
+    onBody();
+    const path = (request.url ?? '').split('?', 1)[0] ?? '';
+    result = await handleBrokerRequest(broker, request.method ?? '', path, body);
+  } catch (error) {
+    result = refusalResponse(error);
+  }
+  if (response.destroyed) return;
+  response.on('error', () => {});
+  response.writeHead(result.status, {
+    'Content-Type': result.contentType,
+    'Content-Length': result.body.length,
+    'Cache-Control': 'no-store',
+    Connection: 'close',
+  });
+  response.end(result.body);
+  if (request.complete) return;
+  // Somebody is still sending what is refused already. Time to read the refusal, then the connection goes.
+  request.resume();
+  setTimeout(() => request.destroy(), 1000).unref();
+}
+
+async function readBody(request: IncomingMessage): Promise<Buffer> {
+  const tooLarge = () => refusal('ERR_RELEASE_TOO_LARGE', 'size', `at most ${REQUEST_LIMIT} bytes`, 'more');
+  if (Number(request.headers['content-length'] ?? 0) > REQUEST_LIMIT) throw tooLarge();
+  const chunks: Buffer[] = [];
+  let length = 0;
+  return new Promise((resolve, reject) => {
+    request.on('data', (chunk: Buffer) => {
+      length += chunk.length;
+      if (length > REQUEST_LIMIT) {
+        request.pause();
+        reject(tooLarge());
+      } else chunks.push(chunk);
+    });
+    request.on('end', () => resolve(Buffer.concat(chunks)));
+    request.on('error', reject);
+    request.on('close', () => reject(new Error('the request was cut off')));
+  });
+}
