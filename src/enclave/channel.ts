@@ -10,6 +10,8 @@ import { type ModelStream, openModelStream } from './model-stream.ts';
 export interface Channel {
   attest(request: AttestRequest): Promise<Uint8Array>;
   lock(): Promise<void>;
+  /** How many brokers the host forwards to. */
+  brokers(): Promise<number>;
   broker(index: number, path: string, body: Uint8Array): Promise<{ status: number; body: Uint8Array }>;
   model(): Promise<ModelStream>;
   /** Tells the host how it went. */
@@ -23,6 +25,7 @@ export interface Channel {
 const TIMEOUT_MS = 120_000;
 const MAX_EVIDENCE = 64 << 10;
 const MAX_RELEASE = 64 << 10;
+const MAX_BROKERS = 255;
 
 export function openChannel(stream: Duplex): Channel {
   const session = connect('http://host', { createConnection: () => stream, settings: SETTINGS });
@@ -47,7 +50,22 @@ export function openChannel(stream: Duplex): Channel {
       const { status } = await post('/attest/lock', Buffer.alloc(0), 0);
       if (status !== 204) throw hostError('/attest/lock', `status ${status}`);
     },
-    broker: (index, path, body) => post(`/broker/${index}${path}`, body, MAX_RELEASE),
+    async brokers() {
+      const { status, body } = await post('/brokers', Buffer.alloc(0), 16);
+      const count = Number(body.toString());
+      if (status !== 200 || !(count >= 1 && count <= MAX_BROKERS)) throw hostError('/brokers', 'no broker');
+      return count;
+    },
+    async broker(index, path, body) {
+      const reply = await post(`/broker/${index}${path}`, body, MAX_RELEASE);
+      if (reply.status !== 502) return reply;
+      const found = reply.body.toString('utf8').slice(0, 300);
+      throw new AtomaError(
+        'unexpected',
+        'ERR_BROKER_UNREACHABLE',
+        `expected an answer from the broker, found: ${found}`,
+      );
+    },
     model: () => openModelStream(session),
     status: async (status) => {
       await post('/status', Buffer.from(JSON.stringify(status)), 0);

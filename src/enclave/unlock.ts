@@ -1,8 +1,8 @@
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { requestRelease } from '../broker/client.ts';
+import { type Post, requestRelease } from '../broker/client.ts';
 import { fromHex } from '../core/bytes.ts';
-import { negativeError } from '../core/errors.ts';
+import { AtomaError, negativeError } from '../core/errors.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import { findOnnx } from '../model/onnx.ts';
 import { verifyHeaderSignature } from '../seal/header.ts';
@@ -26,14 +26,15 @@ export async function unlockModel(
 ): Promise<OnnxModel> {
   const source = await channel.model();
   const parsed = await readHeader(source);
-  const owner = fromHex(config.model.owner) ?? Buffer.alloc(0);
-  verifyHeaderSignature(parsed, owner);
-  const key = await requestRelease({
-    post: (index, path, body) => channel.broker(index, path, body),
-    attester,
-    header: parsed,
-    config,
-  });
+  const measured = {
+    owner: fromHex(config.model.owner) ?? Buffer.alloc(0),
+    project: config.project,
+    model: config.model.digest,
+  };
+  verifyHeaderSignature(parsed, measured.owner);
+  const key = await askBrokers(channel, (post) =>
+    requestRelease({ post, attester, tee: attester.tee, header: parsed, measured }),
+  );
   lap('attestation and release');
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
@@ -57,6 +58,22 @@ export async function unlockModel(
     rmSync(directory, { recursive: true, force: true });
     await source.close();
   }
+}
+
+/** The first broker that releases will do; where none does, what the last one to say no said. */
+async function askBrokers(channel: Channel, ask: (post: Post) => Promise<Buffer>): Promise<Buffer> {
+  const count = await channel.brokers();
+  let refusal: unknown;
+  for (let index = 0; index < count; index++) {
+    try {
+      return await ask((path, body) => channel.broker(index, path, body));
+    } catch (error) {
+      if (!(error instanceof AtomaError)) throw error;
+      // That another broker is not a recipient says less than why one that is said no.
+      if (refusal === undefined || error.code !== 'ERR_RELEASE_RECIPIENT') refusal = error;
+    }
+  }
+  throw refusal;
 }
 
 /** Into memory: synchronous writes cost less than a thread pool's round trips. Paths were judged with the index. */

@@ -33,7 +33,8 @@ const LIMITS = { maxBody: 2 << 20, maxBuffered: 16 << 20, timeoutMs: 120_000 };
  *     POST /attest          dCBOR {"user_data", "nonce", "public_key"} -> evidence, from the simulated attester
  *     POST /attest/lock     no further release to this launch
  *     HEAD, GET /model      the sealed model; `range: bytes=N-`
- *     POST /broker/N/v1/... forwarded to the Nth broker
+ *     POST /brokers         how many brokers there are
+ *     POST /broker/N/v1/... forwarded to the Nth broker; 502 where it cannot be reached
  *     POST /status          JSON: {"state": "ready", "timings"} or {"state": "failed", "error"}
  *     POST /serve           becomes a byte stream that carries a second session with the roles reversed
  */
@@ -58,6 +59,7 @@ export async function serveEnclave(
       attester.lockRelease();
       return { status: 204, headers: {}, body: Buffer.alloc(0) };
     },
+    'POST /brokers': () => bytes(Buffer.from(String(services.brokers.length))),
     'HEAD /model': () => ({ status: 200, headers: { 'content-length': String(size) }, body: Buffer.alloc(0) }),
     'GET /model': ({ headers }) => {
       const start = Number(/^bytes=([0-9]{1,15})-$/.exec(headers.range ?? '')?.[1] ?? Number.NaN);
@@ -83,7 +85,7 @@ export async function serveEnclave(
       const reply = await post(path, request.body);
       return { ...bytes(reply.body), status: reply.status };
     } catch (error) {
-      return jsonError(502, `the broker cannot be reached: ${error instanceof Error ? error.message : 'error'}`);
+      return { ...bytes(Buffer.from(error instanceof Error ? error.message : 'no connection')), status: 502 };
     }
   };
 

@@ -1,19 +1,34 @@
 import type { Writable } from 'node:stream';
 import type { OnProgress } from '../core/progress.ts';
-import { type MeasuredEif, streamEif } from '../nitro/index.ts';
+import { type MeasuredEif, type StreamOptions, streamEif } from '../nitro/index.ts';
 import { FRAME, frameHeader } from './frames.ts';
 
 /**
- * Measures an image and feeds its ramdisks to the stage in the same pass over the file. The stage holds still until it
- * is told to go. Throws what `streamEif` throws, and EPIPE where the stage has ended.
+ * Measures an image and feeds its ramdisks to the stage in the same pass over the file; `tap` may listen in. The stage
+ * holds still until it is told to go. Throws what `streamEif` and `tap` throw, and EPIPE where the stage has ended.
  */
-export function feedImage(eif: string, stage: Writable, onProgress?: OnProgress): Promise<MeasuredEif> {
+export function feedImage(
+  eif: string,
+  stage: Writable,
+  tap: StreamOptions['onRamdisk'],
+  onProgress?: OnProgress,
+): Promise<MeasuredEif> {
   return streamEif(eif, {
     onProgress,
-    onRamdisk: () => ({
-      write: (chunk) => send(stage, FRAME.data, chunk),
-      end: () => send(stage, FRAME.end),
-    }),
+    onRamdisk(index) {
+      const listener = tap?.(index);
+      return {
+        async write(chunk) {
+          const sent = send(stage, FRAME.data, chunk);
+          await listener?.write(chunk);
+          await sent;
+        },
+        async end() {
+          await listener?.end();
+          await send(stage, FRAME.end);
+        },
+      };
+    },
   });
 }
 

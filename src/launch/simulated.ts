@@ -8,7 +8,7 @@ import { AtomaError } from '../core/errors.ts';
 import type { SimulatedMeasurement } from '../core/measurement.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { type CallOptions, call, type Reply } from '../enclave/http2.ts';
-import { type MeasuredEif, requireCrc } from '../nitro/index.ts';
+import { type MeasuredEif, requireCrc, type StreamOptions } from '../nitro/index.ts';
 import { type HostChannel, type HostServices, serveEnclave } from './host.ts';
 import { feedImage, sendGo } from './image-feed.ts';
 import { UNPRIVILEGED } from './namespaces.ts';
@@ -22,6 +22,8 @@ export interface LaunchOptions {
   /** The simulated TEE's root, which signs its evidence. */
   root: SimulatedRoot;
   host: HostServices;
+  /** Listens to the ramdisks as they are measured: `streamEif`. */
+  tap?: StreamOptions['onRamdisk'];
   /** Judges the measured image before anything of it is executed; throws to refuse it. */
   accept?: (image: MeasuredEif) => void;
   /** Lines that the init and the program print. */
@@ -76,7 +78,7 @@ export async function launchSimulated(options: LaunchOptions): Promise<Enclave> 
     const log = keepLog(stage.output, options.onLog);
 
     // A stage that failed says why; the broken pipe that it leaves does not.
-    const image = await feedImage(options.eif, stage.input, options.onProgress).catch(async (error) => {
+    const image = await feedImage(options.eif, stage.input, options.tap, options.onProgress).catch(async (error) => {
       if (error?.code === 'EPIPE' || error?.code === 'ERR_STREAM_DESTROYED') await stage.running;
       throw error;
     });

@@ -1,0 +1,125 @@
+import { request as httpRequest } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import { loadOrCreateLocalRoot, resolveSimulatedRoots } from '../attest/simulated-root.ts';
+import { negativeError, usageError } from '../core/errors.ts';
+import { readSmallFile } from '../core/files.ts';
+import type { MeasuredConfig } from '../core/measured-config.ts';
+import type { OnProgress } from '../core/progress.ts';
+import type { BrokerPost } from '../launch/host.ts';
+import { type Enclave, launchSimulated } from '../launch/simulated.ts';
+import { APPLICATION_RAMDISK, measuredConfigSink } from '../nitro/config.ts';
+import { besideManifest, nitroSubject, readManifest } from './image.ts';
+
+export interface EnclaveOptions {
+  /** build.intoto.json, its image beside it. */
+  manifest: string;
+  /** The sealed model. */
+  model: string;
+  tee?: 'simulated';
+  /** URLs of brokers, or the path of a broker's key: then the broker is this process. */
+  brokers?: string[];
+  brokerKey?: string | undefined;
+  /** For the broker in this process: simulated roots that it accepts ("local" or fingerprints). */
+  allowSimulated?: string[];
+  /** Path of a public key: refuses an image that measures any other owner. */
+  owner?: string | undefined;
+  onLog?: (line: string) => void;
+  onProgress?: OnProgress;
+}
+
+/** A served image and what it measured about itself. */
+export interface StartedEnclave extends Enclave {
+  config: MeasuredConfig;
+}
+
+/**
+ * Launches the image of a build manifest in the simulated TEE and waits until it serves its model.
+ *
+ * Throws, before anything of the image runs: `ERR_IMAGE_DIGEST`, `ERR_EIF_CRC`, `ERR_IMAGE_OWNER` (exit 3),
+ * `ERR_NAMESPACES` (exit 5). Then what the program inside ended with: a broker's refusal (exit 4), `ERR_SEAL_*`, ...
+ */
+export async function startEnclave(options: EnclaveOptions): Promise<StartedEnclave> {
+  const subject = nitroSubject(await readManifest(options.manifest));
+  const owner = options.owner === undefined ? undefined : await readOwner(options.owner);
+  const brokers = await openBrokers(options);
+  const eif = besideManifest(options.manifest, subject.name);
+  const sink = measuredConfigSink();
+  const enclave = await launchSimulated({
+    eif,
+    root: await loadOrCreateLocalRoot(),
+    host: { model: options.model, brokers },
+    tap: (index) => (index === APPLICATION_RAMDISK ? sink : undefined),
+    accept(image) {
+      requireDigest(subject.digest.sha256, image.sha256, eif);
+      const found = sink.config().model.owner;
+      if (owner !== undefined && found !== owner) {
+        throw negativeError('ERR_IMAGE_OWNER', `the image measures another owner: expected ${owner}, found ${found}`);
+      }
+    },
+    ...(options.onLog ? { onLog: options.onLog } : {}),
+    onProgress: options.onProgress,
+  });
+  return { ...enclave, config: sink.config() };
+}
+
+function requireDigest(expected: string | undefined, found: string | undefined, eif: string): void {
+  if (expected !== undefined && expected === found) return;
+  throw negativeError(
+    'ERR_IMAGE_DIGEST',
+    `${eif} is not the image of this manifest: expected sha256 ${expected}, found ${found}`,
+  );
+}
+
+/** Raw, hex. */
+async function readOwner(path: string): Promise<string> {
+  const { readOwnerPublicKey } = await import('../keys/index.ts');
+  return readOwnerPublicKey(await readSmallFile(path, 'owner key')).raw.toString('hex');
+}
+
+async function openBrokers({ brokers = [], brokerKey, allowSimulated = [] }: EnclaveOptions): Promise<BrokerPost[]> {
+  if (brokerKey === undefined) {
+    if (brokers.length > 0) return brokers.map(remoteBroker);
+    throw usageError('ERR_USAGE', 'expected --broker URL or --broker-key FILE, found neither', {
+      hint: 'somebody who holds a broker key has to release the model to the enclave',
+    });
+  }
+  const [{ Broker, handleBrokerRequest }, { readXWingPrivateKey }] = await Promise.all([
+    import('../broker/index.ts'),
+    import('../keys/index.ts'),
+  ]);
+  const { seed, publicRaw } = readXWingPrivateKey(await readSmallFile(brokerKey, 'broker key'));
+  const broker = new Broker({ seed, publicRaw, allowSimulated: await resolveSimulatedRoots(allowSimulated) });
+  return [(path, body) => handleBrokerRequest(broker, 'POST', path, body)];
+}
+
+const BROKER_TIMEOUT_MS = 30_000;
+const MAX_REPLY = 64 << 10;
+
+/** A broker over HTTP. Shares are encrypted to the enclave and evidence is public: TLS protects neither. */
+function remoteBroker(base: string): BrokerPost {
+  const url = URL.parse(base);
+  if (url === null || !['http:', 'https:'].includes(url.protocol)) {
+    throw usageError('ERR_USAGE', `--broker: expected an http:// or https:// URL, found "${base}"`);
+  }
+  const send = url.protocol === 'https:' ? httpsRequest : httpRequest;
+  const prefix = url.pathname.replace(/\/$/, '');
+  return (path, body) =>
+    new Promise((resolve, reject) => {
+      const fail = (why: string) => reject(new Error(`${url.origin}: ${why}`));
+      const options = { method: 'POST', headers: { 'content-length': body.length }, timeout: BROKER_TIMEOUT_MS };
+      const request = send(new URL(prefix + path, url), options, (response) => {
+        const chunks: Buffer[] = [];
+        let length = 0;
+        response.on('data', (chunk: Buffer) => {
+          length += chunk.length;
+          if (length > MAX_REPLY) request.destroy(new Error('the answer is too long'));
+          else chunks.push(chunk);
+        });
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks) }));
+        response.on('error', (error) => fail(error.message));
+      });
+      request.on('timeout', () => request.destroy(new Error('no answer in time')));
+      request.on('error', (error: NodeJS.ErrnoException) => fail(error.message || error.code || 'no connection'));
+      request.end(body);
+    });
+}
