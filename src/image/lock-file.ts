@@ -63,8 +63,8 @@ const fragment = {
   version: z.literal(1),
   /** Seconds since the epoch at which the inputs were resolved: SOURCE_DATE_EPOCH of builds. */
   timestamp: z.int().min(0).max(0xffffffff),
-  npm: z.array(npm),
-  deb: z.array(deb),
+  npm: z.array(npm).default([]),
+  deb: z.array(deb).default([]),
 };
 
 const toolkit = z.strictObject({ version: z.string().min(1), init: sha256, program: sha256 });

@@ -34,12 +34,14 @@ function explain(issue: z.core.$ZodIssue, text: string, file: string): AtomaErro
     const key = issue.keys[0] ?? '';
     const path = [...issue.path, key];
     const known = knownKeys(issue.path);
-    const nearest = known.length > 0 ? closest(key, known) : undefined;
-    const near = nearest !== undefined && distance(key, nearest) <= Math.max(2, key.length / 2);
+    const nearest = closest(key, known);
+    const near = distance(key, nearest) <= Math.max(2, key.length / 2);
     const table = issue.path.length === 0 ? 'at the top level' : `in [${dotted(issue.path)}]`;
     return usageError('ERR_CONFIG_UNKNOWN_KEY', `${at(path)}: unknown key "${key}" ${table}`, {
-      hint: near ? `did you mean "${nearest}"?` : `known keys there: ${known.join(', ')}`,
-      details: { key: dotted(path), nearest: near ? nearest : null },
+      hint: near
+        ? `did you mean "${nearest}"?`
+        : `the nearest known key is "${nearest}"; known there: ${known.join(', ')}`,
+      details: { key: dotted(path), nearest },
     });
   }
   const missing = issue.code === 'invalid_type' && valueAt(text, issue.path) === undefined;
