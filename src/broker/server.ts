@@ -18,6 +18,8 @@ export interface ServeOptions {
 
 export interface BrokerServer {
   url: string;
+  /** How many are open now. */
+  connections(): number;
   close(): Promise<void>;
 }
 
@@ -72,6 +74,7 @@ export async function serveBroker(broker: Broker, options: ServeOptions = {}): P
   const { port: bound } = server.address() as AddressInfo;
   return {
     url: `http://${host.includes(':') ? `[${host}]` : host}:${bound}`,
+    connections: () => open,
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
@@ -90,7 +93,7 @@ function listen(server: Server, host: string, port: number): Promise<void> {
         }),
       ),
     );
-    server.listen(port, host, resolve);
+    server.listen({ port, host, backlog: 4096 }, resolve);
   });
 }
 
