@@ -26,7 +26,7 @@ export function readOwnerPublicKey(pem: Uint8Array, what = 'owner public key'): 
 export function readOwnerPrivateKey(pem: Uint8Array, what = 'owner key'): { key: KeyObject; publicRaw: Buffer } {
   const found = identify(parsePem(pem, what));
   if (found.kind !== 'Ed25519 private key') throw wrongKind(what, 'an Ed25519 private key', found.kind);
-  return { key: found.key, publicRaw: rawEd25519(createPublicKey(found.key)) };
+  return { key: found.key, publicRaw: ownerPublicRaw(found.key) };
 }
 
 /** A broker's or recovery X-Wing public key from SPKI PEM; `raw` has 1216 bytes. Errors as readOwnerPublicKey. */
@@ -68,6 +68,9 @@ function named(key: KeyObject): Found {
   const type = key.asymmetricKeyType ?? 'unknown';
   return { kind: `${NAMES[type] ?? type} ${key.type} key`, key };
 }
+
+/** The raw public key (32 bytes) of an Ed25519 private key. */
+export const ownerPublicRaw = (key: KeyObject): Buffer => rawEd25519(createPublicKey(key));
 
 const rawEd25519 = (key: KeyObject): Buffer => Buffer.from(key.export({ format: 'der', type: 'spki' }).subarray(-32));
 

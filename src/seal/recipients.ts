@@ -1,11 +1,12 @@
-import { equalBytes, sha256 } from '../core/bytes.ts';
+import { equalBytes, hex, sha256 } from '../core/bytes.ts';
 import { encodeCbor } from '../core/cbor.ts';
 import { negativeError } from '../core/errors.ts';
 import { hpkeOpen, hpkeSeal } from '../keys/hpke.ts';
 import { keyId } from '../keys/keys.ts';
-import type { Recipient, SealHeader } from './header.ts';
+import { KIND, type Recipient, type SealHeader } from './header.ts';
+import { checkContentKey } from './secrets.ts';
 
-export { checkContentKey } from './secrets.ts';
+export { checkContentKey };
 
 /** What of a header a share is bound to. */
 export type ShareContext = Pick<SealHeader, 'suite' | 'sealId' | 'epoch' | 'policyBytes' | 'owner' | 'threshold'>;
@@ -74,3 +75,29 @@ export const findRecipient = (
   kind: number,
   id: Uint8Array,
 ): Recipient | undefined => header.recipients.find((r) => r.kind === kind && equalBytes(r.keyId, id));
+
+/** An X-Wing key pair: a seed of 32 bytes and the raw public key. */
+export interface PrivateKey {
+  seed: Uint8Array;
+  publicRaw: Uint8Array;
+}
+
+/**
+ * The content key (32 bytes), with a private key that alone can open: the recovery key or, with threshold 1, a broker's. Throws
+ * `ERR_SEAL_RECIPIENT`, `ERR_SEAL_SHARE`, `ERR_SEAL_KEY` (exit 3).
+ */
+export async function unwrapContentKey(header: SealHeader, key: PrivateKey): Promise<Buffer> {
+  const id = keyId(key.publicRaw);
+  const broker = header.threshold.t === 1 ? findRecipient(header, KIND.broker, id) : undefined;
+  const recipient = findRecipient(header, KIND.recovery, id) ?? broker;
+  if (!recipient) {
+    const recovery = header.recipients.find((r) => r.kind === KIND.recovery);
+    throw negativeError(
+      'ERR_SEAL_RECIPIENT',
+      `the key ${hex(id)} does not open this sealed model: expected ${recovery ? `its recovery key ${hex(recovery.keyId)}` : 'a key it was sealed to; it has no recovery key'}`,
+    );
+  }
+  const ck = await openShare(header, recipient, key.seed);
+  checkContentKey(header, ck);
+  return ck;
+}

@@ -1,0 +1,111 @@
+import { closeSync, constants, fstatSync, openSync, readSync, writeSync, writevSync } from 'node:fs';
+import { usageError } from '../core/errors.ts';
+import type { Piece } from './index-part.ts';
+
+// Synchronous positional I/O of the threads that seal and unseal.
+
+/** A file on disk: where sealing reads or unsealing writes. `identity` is what it was when it was listed. */
+export interface JobFile {
+  path: string;
+  size: number;
+  identity?: string;
+}
+
+/** The plain files, read or written at positions; one is open at a time, as segments come roughly in order. */
+export class Disk {
+  readonly #files: JobFile[];
+  readonly #reading: boolean;
+  #open: { file: number; fd: number } | null = null;
+
+  constructor(files: JobFile[], reading: boolean) {
+    this.#files = files;
+    this.#reading = reading;
+  }
+
+  /** Reads into, or writes from, `bytes`: the payload of `part` at `offset`. */
+  transfer(pieces: Piece[], part: number, offset: number, bytes: Uint8Array): void {
+    const end = offset + bytes.length;
+    for (let i = firstPiece(pieces, part, offset); i < pieces.length; i++) {
+      const piece = pieces[i];
+      if (!piece || piece.part !== part || piece.offset >= end) return;
+      const from = Math.max(offset, piece.offset);
+      const to = Math.min(end, piece.offset + piece.length);
+      const run = bytes.subarray(from - offset, to - offset);
+      const at = piece.fileOffset + from - piece.offset;
+      const fd = this.#fd(piece.file);
+      if (this.#reading) readAll(fd, run, at, () => sourceChanged(this.#files[piece.file]?.path ?? ''));
+      else writeAll(fd, [run], at);
+    }
+  }
+
+  close(): void {
+    if (this.#open) closeSync(this.#open.fd);
+    this.#open = null;
+  }
+
+  #fd(file: number): number {
+    if (this.#open?.file === file) return this.#open.fd;
+    this.close();
+    const { path, identity } = this.#files[file] ?? { path: '' };
+    const flags = this.#reading ? constants.O_RDONLY : constants.O_WRONLY | constants.O_CREAT;
+    const fd = this.#openFile(path, flags | constants.O_NOFOLLOW);
+    this.#open = { file, fd };
+    if (identity !== undefined && fileIdentity(fstatSync(fd, { bigint: true })) !== identity) throw sourceChanged(path);
+    return fd;
+  }
+
+  #openFile(path: string, flags: number): number {
+    try {
+      return openSync(path, flags, 0o600);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      // It was there when it was listed, and no link.
+      throw this.#reading && (code === 'ENOENT' || code === 'ELOOP') ? sourceChanged(path) : error;
+    }
+  }
+}
+
+/** The piece of `part` that holds byte `offset`. */
+function firstPiece(pieces: Piece[], part: number, offset: number): number {
+  let low = 0;
+  for (let high = pieces.length; low < high; ) {
+    const middle = (low + high) >> 1;
+    const piece = pieces[middle];
+    const before = piece && (piece.part < part || (piece.part === part && piece.offset + piece.length <= offset));
+    if (before) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** What says that a file is still the one that was listed: device, inode, size, both times. */
+export const fileIdentity = (stat: {
+  dev: bigint;
+  ino: bigint;
+  size: bigint;
+  mtimeNs: bigint;
+  ctimeNs: bigint;
+}): string => [stat.dev, stat.ino, stat.size, stat.mtimeNs, stat.ctimeNs].join(' ');
+
+export const sourceChanged = (path: string) =>
+  usageError('ERR_SEAL_SOURCE_CHANGED', `the model file ${path} changed while it was being sealed`, {
+    hint: 'seal again when nothing writes to the model',
+  });
+
+/** Fills `into` from `position`; throws `short()` at the end of the file. */
+export function readAll(fd: number, into: Uint8Array, position: number, short: () => Error): void {
+  for (let done = 0; done < into.length; ) {
+    const count = readSync(fd, into, done, into.length - done, position + done);
+    if (count === 0) throw short();
+    done += count;
+  }
+}
+
+/** Writes all pieces one after the other from `position`. */
+export function writeAll(fd: number, pieces: Uint8Array[], position: number): void {
+  const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
+  let done = pieces.length === 1 ? 0 : writevSync(fd, pieces, position);
+  if (done === total) return;
+  const bytes = pieces.length === 1 ? (pieces[0] ?? Buffer.alloc(0)) : Buffer.concat(pieces);
+  while (done < total) done += writeSync(fd, bytes, done, total - done, position + done);
+}

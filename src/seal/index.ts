@@ -1,0 +1,12 @@
+export { inspectSealed, type VerifySealedOptions, verifySealed } from './inspect.ts';
+export { type ByteSource, extract, fileSource, openIndex, readHeader } from './open.ts';
+export {
+  checkPolicy,
+  decodePolicy,
+  encodePolicy,
+  type Policy,
+  type PolicyMeasurement,
+  policyFromJson,
+} from './policy.ts';
+export { type SealOptions, type SealResult, sealModel } from './seal.ts';
+export { type UnsealOptions, type UnsealResult, unsealFile } from './unseal.ts';

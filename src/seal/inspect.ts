@@ -1,0 +1,124 @@
+import { hex } from '../core/bytes.ts';
+import { type Check, fail, pass, skipped } from '../core/check.ts';
+import { AtomaError, EXIT } from '../core/errors.ts';
+import type { OnProgress } from '../core/progress.ts';
+import { KIND, type ParsedHeader, type Recipient, verifyHeaderSignature } from './header.ts';
+import { openIndex, readHeader, readIndexBytes } from './open.ts';
+import { type PrivateKey, unwrapContentKey } from './recipients.ts';
+import { fileSource } from './source.ts';
+import { openParts } from './unseal.ts';
+
+/**
+ * What a sealed model says of itself, JSON-able, hex: nothing is verified but the structure. With a key also the files. Throws as
+ * readHeader and, with a key, as unwrapContentKey and openIndex.
+ */
+export async function inspectSealed(path: string, key?: PrivateKey): Promise<object> {
+  const source = await fileSource(path);
+  try {
+    const parsed = await readHeader(source);
+    const { header } = parsed;
+    const index = key && (await openIndex(source, parsed, await unwrapContentKey(header, key)));
+    return {
+      kind: 'sealed',
+      suite: header.suite,
+      sealId: hex(header.sealId),
+      epoch: header.epoch,
+      created: new Date(header.created * 1000).toISOString(),
+      owner: hex(header.owner),
+      headerDigest: hex(parsed.digest),
+      size: source.size,
+      policy: header.policy,
+      threshold: header.threshold,
+      recipients: header.recipients.map((r) => ({
+        kind: kindName(r),
+        keyId: hex(r.keyId),
+        ...(r.share > 0 ? { share: r.share } : {}),
+      })),
+      index: { length: header.index.length, sha256: hex(header.index.sha256) },
+      parts: header.parts.map((part) => ({ id: hex(part.id), length: part.length })),
+      ...(index
+        ? {
+            files: index.files.map((f) => ({
+              path: f.path,
+              size: f.size,
+              mode: f.mode.toString(8),
+              sha256: hex(f.sha256),
+            })),
+          }
+        : {}),
+      verified: false,
+    };
+  } finally {
+    await source.close();
+  }
+}
+
+const kindName = ({ kind }: Recipient): string =>
+  kind === KIND.broker ? 'broker' : kind === KIND.recovery ? 'recovery' : `unknown (${kind})`;
+
+export interface VerifySealedOptions {
+  /** Raw Ed25519 public key that must be the owner's. */
+  owner?: Uint8Array | undefined;
+  /** To decrypt and check everything. */
+  key?: PrivateKey | undefined;
+  onProgress?: OnProgress | undefined;
+}
+
+/**
+ * Checks a sealed model: `seal.owner` (the owner is the one given), `seal.owner-signature`, `seal.index` (its digest), and with a key
+ * `seal.content-key` and `seal.contents` (every segment, every file digest, all padding). A negative verdict is a failed check; only
+ * a file that cannot be read as a sealed model throws (exit 2).
+ */
+export async function verifySealed(
+  path: string,
+  options: VerifySealedOptions,
+): Promise<{ parsed: ParsedHeader; checks: Check[] }> {
+  const { owner, key, onProgress } = options;
+  const source = await fileSource(path);
+  try {
+    const parsed = await readHeader(source);
+    const { header } = parsed;
+    const checks: Check[] = [];
+    if (!owner) checks.push(skipped('seal.owner', 'no owner was given to compare with'));
+    else checks.push(ownerCheck(hex(owner), hex(header.owner)));
+    await attempt(checks, 'seal.owner-signature', async () => verifyHeaderSignature(parsed));
+    await attempt(checks, 'seal.index', async () => void (await readIndexBytes(source, parsed)));
+    if (!key) {
+      checks.push(skipped('seal.contents', 'no key was given to decrypt with'));
+      return { parsed, checks };
+    }
+    let ck: Buffer | undefined;
+    await attempt(checks, 'seal.content-key', async () => {
+      ck = await unwrapContentKey(header, key);
+    });
+    const contentKey = ck;
+    if (!contentKey) checks.push(skipped('seal.contents', 'the content key could not be had'));
+    else {
+      await attempt(checks, 'seal.contents', async () => {
+        const index = await openIndex(source, parsed, contentKey);
+        await openParts(source, parsed, index, null, {
+          phase: 'checking the sealed model',
+          doing: `cannot read ${path}`,
+          onProgress,
+        });
+      });
+    }
+    return { parsed, checks };
+  } finally {
+    await source.close();
+  }
+}
+
+const ownerCheck = (expected: string, actual: string): Check =>
+  expected === actual ? pass('seal.owner') : fail('seal.owner', { expected, actual });
+
+/** A refusal of ours is a failed check; anything unexpected (I/O) is thrown on. */
+async function attempt(checks: Check[], id: string, run: () => Promise<void>): Promise<void> {
+  try {
+    await run();
+    checks.push(pass(id));
+  } catch (error) {
+    if (!(error instanceof AtomaError) || error.exitCode === EXIT.unexpected) throw error;
+    checks.push(fail(id, { detail: `${error.message} (${error.code})` }));
+  }
+}

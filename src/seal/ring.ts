@@ -1,0 +1,105 @@
+/**
+ * What the threads of a seal or unseal share: a ring of plaintext slots of one segment each, and counters. Segments are handed out in
+ * payload order (`next`); a thread fills the slot of its segment and marks it ready; the hashing thread takes slots in order and counts
+ * them in `hashed`, which frees them. SHA-256 of a file is sequential, so only one thread hashes, and it does segments while it waits.
+ */
+export interface Ring {
+  slots: SharedArrayBuffer;
+  control: SharedArrayBuffer;
+}
+
+/** Slots of 1 MiB: how far encryption may run ahead of hashing. */
+const SLOTS = 24;
+const SLOT_BYTES = 1 << 20;
+/** Positions in `control`, then one ready mark for each slot. */
+const NEXT = 0;
+const HASHED = 1;
+const STOP = 2;
+const READY = 3;
+/** A missed wake-up costs this much, not a hang. */
+const WAIT_MS = 50;
+
+export const newRing = (): Ring => ({
+  slots: new SharedArrayBuffer(SLOTS * SLOT_BYTES),
+  control: new SharedArrayBuffer(4 * (READY + SLOTS)),
+});
+
+/** One thread's handle on a ring for `total` segments. */
+export class RingView {
+  readonly #slots: Uint8Array;
+  readonly #control: Int32Array;
+  readonly #total: number;
+
+  constructor(ring: Ring, total: number) {
+    this.#slots = new Uint8Array(ring.slots);
+    this.#control = new Int32Array(ring.control);
+    this.#total = total;
+  }
+
+  /** Segments hashed so far. */
+  get hashed(): number {
+    return Atomics.load(this.#control, HASHED);
+  }
+
+  get finished(): boolean {
+    return this.hashed === this.#total;
+  }
+
+  get stopped(): boolean {
+    return Atomics.load(this.#control, STOP) !== 0;
+  }
+
+  /** Makes every thread return at its next step. */
+  stop(): void {
+    Atomics.store(this.#control, STOP, 1);
+    for (let i = 0; i < this.#control.length; i++) Atomics.notify(this.#control, i);
+  }
+
+  /** The plaintext of `segment`. */
+  slot(segment: number, length: number): Uint8Array {
+    const from = (segment % SLOTS) * SLOT_BYTES;
+    return this.#slots.subarray(from, from + length);
+  }
+
+  /** The next segment to do, if its slot is free; null if not, or if there is none. */
+  take(): number | null {
+    for (;;) {
+      const next = Atomics.load(this.#control, NEXT);
+      if (next >= this.#total || next - this.hashed >= SLOTS) return null;
+      if (Atomics.compareExchange(this.#control, NEXT, next, next + 1) === next) return next;
+    }
+  }
+
+  /** As take(), but waits for a slot; null only when there is nothing left to do. */
+  takeOrWait(): number | null {
+    while (!this.stopped) {
+      const hashed = this.hashed;
+      const segment = this.take();
+      if (segment !== null) return segment;
+      if (Atomics.load(this.#control, NEXT) >= this.#total) return null;
+      Atomics.wait(this.#control, HASHED, hashed, WAIT_MS);
+    }
+    return null;
+  }
+
+  markReady(segment: number): void {
+    const at = READY + (segment % SLOTS);
+    Atomics.store(this.#control, at, segment + 1);
+    Atomics.notify(this.#control, at);
+  }
+
+  isReady(segment: number): boolean {
+    return Atomics.load(this.#control, READY + (segment % SLOTS)) === segment + 1;
+  }
+
+  waitReady(segment: number): void {
+    const at = READY + (segment % SLOTS);
+    const mark = Atomics.load(this.#control, at);
+    if (mark !== segment + 1) Atomics.wait(this.#control, at, mark, WAIT_MS);
+  }
+
+  markHashed(): void {
+    Atomics.add(this.#control, HASHED, 1);
+    Atomics.notify(this.#control, HASHED);
+  }
+}

@@ -1,0 +1,124 @@
+import { chmod, lstat, mkdir, open, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { hex } from '../core/bytes.ts';
+import { usageError } from '../core/errors.ts';
+import { ioError } from '../core/files.ts';
+import type { OnProgress } from '../core/progress.ts';
+import { modelDigest } from '../model/model.ts';
+import { type ParsedHeader, verifyHeaderSignature } from './header.ts';
+import type { SealIndex } from './index-part.ts';
+import { checkDigest, openIndex, partOffsets, readHeader } from './open.ts';
+import { type PrivateKey, unwrapContentKey } from './recipients.ts';
+import { type FileSource, fileSource } from './source.ts';
+import { type RunOptions, runJob } from './threads.ts';
+
+export interface UnsealOptions {
+  sealed: string;
+  key: PrivateKey;
+  /** Raw Ed25519 public key; any other owner is refused. */
+  owner?: Uint8Array | undefined;
+  /** A directory that does not exist yet. */
+  out: string;
+  onProgress?: OnProgress | undefined;
+  /** Aborting leaves nothing. */
+  signal?: AbortSignal | undefined;
+}
+
+/** Hex; `files` is their number, `bytes` their size. */
+export interface UnsealResult {
+  out: string;
+  files: number;
+  bytes: number;
+  digest: string;
+  owner: string;
+  sealId: string;
+}
+
+/**
+ * Decrypts a sealed model into a new directory, which appears only after everything in it was authenticated. Throws as readHeader,
+ * verifyHeaderSignature, openIndex and extract; `ERR_SEAL_RECIPIENT` (exit 3) if the key is none of the recipients';
+ * `ERR_UNSEAL_EXISTS` (exit 2); `ERR_DISK_FULL` (exit 1).
+ */
+export async function unsealFile(options: UnsealOptions): Promise<UnsealResult> {
+  const out = resolve(options.out);
+  await refuseExisting(out, options.out);
+  const source = await fileSource(options.sealed);
+  try {
+    const parsed = await readHeader(source);
+    verifyHeaderSignature(parsed, options.owner);
+    const ck = await unwrapContentKey(parsed.header, options.key);
+    const index = await openIndex(source, parsed, ck);
+    const { onProgress, signal } = options;
+    const run: RunOptions = { phase: 'unsealing', doing: `cannot write ${options.out}`, onProgress, signal };
+    // One name, so that what a killed run left is replaced by the next one and plaintext does not pile up.
+    const partial = join(dirname(out), `.${basename(out)}.unseal.partial`);
+    try {
+      await rm(partial, { recursive: true, force: true });
+      await mkdir(partial, { mode: 0o700 });
+      await makeDirectories(partial, index);
+      await openParts(source, parsed, index, partial, run);
+      for (const { path, size, mode } of index.files) {
+        if (size === 0) await (await open(join(partial, path), 'wx')).close();
+        await chmod(join(partial, path), mode);
+      }
+      await refuseExisting(out, options.out);
+      await rename(partial, out);
+    } catch (error) {
+      await rm(partial, { recursive: true, force: true });
+      throw ioError(error, run.doing);
+    }
+    return {
+      out: options.out,
+      files: index.files.length,
+      bytes: index.files.reduce((sum, file) => sum + file.size, 0),
+      digest: modelDigest(index.files.map((file) => ({ name: file.path, sha256: hex(file.sha256) }))),
+      owner: hex(parsed.header.owner),
+      sealId: hex(parsed.header.sealId),
+    };
+  } finally {
+    await source.close();
+  }
+}
+
+/**
+ * Decrypts every segment on several threads, into `directory` or, if that is null, nowhere. Checks every file's digest and all padding;
+ * only then does it return.
+ */
+export async function openParts(
+  source: FileSource,
+  parsed: ParsedHeader,
+  index: SealIndex,
+  directory: string | null,
+  run: RunOptions,
+): Promise<void> {
+  const offsets = partOffsets(parsed);
+  const digests = await runJob(
+    {
+      direction: 'open',
+      fd: source.fd,
+      files: directory === null ? null : index.files.map(({ path, size }) => ({ path: join(directory, path), size })),
+      fileSizes: index.files.map(({ size }) => size),
+      parts: index.parts.map((part, i) => ({ ...part, offset: offsets[i] ?? 0 })),
+      pieces: index.pieces,
+    },
+    run,
+  );
+  for (const [i, file] of index.files.entries()) checkDigest(file, digests[i] ?? Buffer.alloc(0));
+}
+
+async function makeDirectories(root: string, index: SealIndex): Promise<void> {
+  const directories = new Set(index.files.map(({ path }) => dirname(path)));
+  for (const directory of directories) await mkdir(join(root, directory), { recursive: true, mode: 0o755 });
+}
+
+async function refuseExisting(path: string, shown: string): Promise<void> {
+  const exists = await lstat(path).then(
+    () => true,
+    () => false,
+  );
+  if (exists) {
+    throw usageError('ERR_UNSEAL_EXISTS', `${shown} exists; expected a directory that does not exist yet`, {
+      hint: 'give another --out',
+    });
+  }
+}
