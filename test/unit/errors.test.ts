@@ -10,15 +10,17 @@ const source = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8
   .join('\n');
 
 /** Node's own codes, which we only compare with. */
-const FOREIGN = ['ERR_STREAM_DESTROYED'];
+const FOREIGN = ['ERR_HTTP_REQUEST_TIMEOUT', 'ERR_STREAM_DESTROYED'];
 const used = new Set([...source.matchAll(/\bERR_[A-Z0-9_]*[A-Z0-9]\b(?![_$]|_\$)/g)].map(([code]) => code));
 for (const code of FOREIGN) used.delete(code);
 
 /** The exit codes with which each code is thrown, where the call names both. */
 const thrown = new Map<string, Set<number>>();
-const calls = /(?:\b(\w+)Error\(|AtomaError\(\s*'(\w+)',)[^'`(),]*'(ERR_\w+)'/g;
-for (const [, helper, kind, code] of source.matchAll(calls)) {
-  const exit = new Map<string, number>(Object.entries(EXIT)).get(String(helper ?? kind));
+const calls =
+  /(?:\b(usage|negative|refused|missing)Error\(|AtomaError\(\s*'(\w+)',|\b(refus)(?:al|e\w+)\()[^'`(),]*'(ERR_\w+)'/g;
+for (const [, helper, kind, broker, code] of source.matchAll(calls)) {
+  const name = broker === undefined ? (helper ?? kind) : 'refused';
+  const exit = new Map<string, number>(Object.entries(EXIT)).get(String(name));
   if (code !== undefined && exit !== undefined) thrown.set(code, (thrown.get(code) ?? new Set()).add(exit));
 }
 const exitsOf = (code: string): number[] => [...(thrown.get(code) ?? [])].sort();
