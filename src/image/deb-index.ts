@@ -27,6 +27,12 @@ export interface DebIndex {
   authenticated: boolean;
 }
 
+export interface IndexOptions {
+  signal?: AbortSignal | undefined;
+  /** Keys that may have signed. Default: Debian's, where its package puts them. */
+  keyring?: string | undefined;
+}
+
 const INDEX = 'main/binary-amd64/Packages.xz';
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 const MAX_RELEASE = 4 << 20;
@@ -38,11 +44,12 @@ const MAX_TEXT = 512 << 20;
  * where that and Debian's keyring are installed.
  * Throws `ERR_MIRROR_SIGNATURE`, `ERR_MIRROR_INDEX` (exit 3), `ERR_MIRROR_SUITE`, `ERR_INPUT_FETCH` (exit 5).
  */
-export async function fetchDebIndex(suite: string, cache: Cache, signal?: AbortSignal): Promise<DebIndex> {
+export async function fetchDebIndex(suite: string, cache: Cache, options: IndexOptions = {}): Promise<DebIndex> {
+  const { signal, keyring = KEYRING } = options;
   for (const mirror of await findMirrors()) {
     const inRelease = await get(`${mirror}/dists/${suite}/InRelease`, MAX_RELEASE, signal);
     if (inRelease === null) continue;
-    const signed = await checkSignature(inRelease, suite, cache);
+    const signed = await checkSignature(inRelease, suite, cache, keyring);
     const release = (signed ?? inRelease).toString('utf8');
     const line = new RegExp(`^ ([0-9a-f]{64}) +([0-9]+) +${INDEX.replaceAll('.', '\\.')}$`, 'm').exec(release);
     const packed = await get(`${mirror}/dists/${suite}/${INDEX}`, MAX_INDEX, signal);
@@ -78,12 +85,12 @@ export function newestPackage({ text }: DebIndex, names: string): DebPackage | n
 }
 
 /** What was signed; null where it cannot be checked here. */
-async function checkSignature(inRelease: Buffer, suite: string, cache: Cache): Promise<Buffer | null> {
-  if (!existsSync(KEYRING)) return null;
+async function checkSignature(inRelease: Buffer, suite: string, cache: Cache, keyring: string): Promise<Buffer | null> {
+  if (!existsSync(keyring)) return null;
   const path = cache.temporary();
   await writeFile(path, inRelease);
   try {
-    const args = ['--keyring', KEYRING, '--output', '-', path];
+    const args = ['--keyring', keyring, '--output', '-', path];
     const result = await execa('gpgv', args, { encoding: 'buffer', reject: false, stdin: 'ignore', timeout: 30_000 });
     if (result.code === 'ENOENT') return null;
     if (result.exitCode === 0) return Buffer.from(result.stdout);

@@ -1,6 +1,6 @@
 import { missingError } from '../core/errors.ts';
 import type { Cache } from './cache.ts';
-import { type DebIndex, fetchDebIndex, newestPackage } from './deb-index.ts';
+import { type DebIndex, fetchDebIndex, type IndexOptions, newestPackage } from './deb-index.ts';
 import type { FetchOptions } from './fetch.ts';
 import { unpackEntry } from './inputs.ts';
 import { type Base, entryName, type LockEntry, lockEntries } from './lock-file.ts';
@@ -22,13 +22,13 @@ export async function resolveNewest(
   base: Base,
   known: LockEntry[],
   cache: Cache,
-  options: FetchOptions,
+  options: FetchOptions & IndexOptions,
 ): Promise<Resolved> {
   const indexes = new Map<string, DebIndex>();
   // One after the other: the xz library would make them wait for each other.
   for (const suite of new Set(base.deb.map((entry) => entry.suite))) {
     options.onProgress?.({ phase: `reading the index of ${suite}`, done: 0 });
-    indexes.set(suite, await fetchDebIndex(suite, cache, options.signal));
+    indexes.set(suite, await fetchDebIndex(suite, cache, options));
   }
   const resolved: Base = { ...base, npm: [], deb: [] };
   for (const entry of lockEntries(base)) {

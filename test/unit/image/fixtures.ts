@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { gzipSync } from 'node:zlib';
+import { crc32, gzipSync } from 'node:zlib';
 import { type Header, pack } from 'tar-stream';
 import { onTestFinished } from 'vitest';
 import { encodeLock } from '../../../src/image/lock-encode.ts';
@@ -47,6 +47,36 @@ export const makeDeb = (dataName: string, data: Buffer): Buffer =>
     ['control.tar.gz', gzipSync(Buffer.alloc(1024))],
     [dataName, data],
   ]);
+
+/** An .xz file that stores `data` (at most 64 KiB) in one uncompressed LZMA2 chunk (tukaani.org/xz/xz-file-format.txt). */
+export function makeXz(data: Uint8Array): Buffer {
+  const u32 = (n: number) => {
+    const bytes = Buffer.alloc(4);
+    bytes.writeUInt32LE(n);
+    return bytes;
+  };
+  const withCrc = (bytes: Uint8Array) => Buffer.concat([bytes, u32(crc32(bytes))]);
+  const pad4 = (bytes: Uint8Array) => Buffer.concat([bytes, Buffer.alloc((4 - (bytes.length % 4)) % 4)]);
+  const vli = (n: number): number[] => (n < 0x80 ? [n] : [(n & 0x7f) | 0x80, ...vli(n >> 7)]);
+  const flags = Buffer.from([0, 1]);
+  const blockHeader = withCrc(Buffer.from([2, 0, 0x21, 1, 0x16, 0, 0, 0]));
+  const length = data.length - 1;
+  const chunk = Buffer.concat([Buffer.from([1, length >> 8, length & 0xff]), data, Buffer.from([0])]);
+  const unpadded = blockHeader.length + chunk.length + 4;
+  const index = withCrc(pad4(Buffer.from([0, 1, ...vli(unpadded), ...vli(data.length)])));
+  const tail = Buffer.concat([u32(index.length / 4 - 1), flags]);
+  return Buffer.concat([
+    Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0]),
+    withCrc(flags),
+    blockHeader,
+    pad4(chunk),
+    u32(crc32(data)),
+    index,
+    u32(crc32(tail)),
+    tail,
+    Buffer.from('YZ'),
+  ]);
+}
 
 export const makeNpm = async (entries: Entry[]): Promise<Buffer> => gzipSync(await makeTar(entries));
 export const sha256 = (bytes: Uint8Array | string): string => createHash('sha256').update(bytes).digest('hex');

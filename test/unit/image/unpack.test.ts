@@ -5,16 +5,12 @@ import { describe, expect, test } from 'vitest';
 import type { Rule } from '../../../src/image/lock-file.ts';
 import { unpack } from '../../../src/image/unpack.ts';
 import { unpackInWorker } from '../../../src/image/unpack-pool.ts';
-import { type Entry, makeAr, makeDeb, makeNpm, makeTar, sha256, temporaryDirectory } from './fixtures.ts';
+import { type Entry, makeAr, makeDeb, makeNpm, makeTar, makeXz, sha256, temporaryDirectory } from './fixtures.ts';
 
 const keep: Rule[] = [{ from: 'lib/a.so', to: 'lib/', part: 'root' }];
 const good: Entry = { name: './lib/a.so', mode: 0o644, content: 'library' };
 const kept = [{ part: 'root', path: 'lib/a.so', mode: '0644', size: 7, sha256: sha256('library') }];
-/** `xz -9` of a file "packed\n"; no xz is needed to run the tests. */
-const XZ = Buffer.from(
-  '/Td6WFoAAATm1rRGAgAhARwAAAAQz1jMAQAGcGFja2VkCgAAaNCq3DmCKkIAAR8HFi64cx+2830BAAAAAARZWg==',
-  'base64',
-);
+const XZ = makeXz(Buffer.from('packed\n'));
 
 function job(kind: 'npm' | 'deb', bytes: Buffer, rules = keep) {
   const dir = temporaryDirectory();
@@ -32,6 +28,7 @@ describe('Debian packages', () => {
     for (const [name, data] of [
       ['data.tar', tar],
       ['data.tar.gz', gzipSync(tar)],
+      ['data.tar.xz', makeXz(tar)],
       ['data.tar.zst', zstdCompressSync(tar)],
     ] as const) {
       const work = job('deb', makeDeb(name, data));
