@@ -18,9 +18,15 @@ import {
   verifyEvidence,
   verifySimulated,
 } from '../../../src/attest/index.ts';
-import { type CertificateRequest, makeCertificate } from '../../../src/attest/simulated-certificate.ts';
+import {
+  type CertificateRequest,
+  makeCertificate,
+  SIMULATED_OID,
+  SIMULATED_VALUE,
+} from '../../../src/attest/simulated-certificate.ts';
 import { ROOT_NAME } from '../../../src/attest/simulated-root.ts';
 import { signSign1 } from '../../../src/core/cose.ts';
+import { basicConstraints, extension, newKey, rawCertificate, SIGN_DATA } from './certificates.ts';
 
 const measured = { tee: 'nitro', pcr0: '01'.repeat(48), pcr1: '02'.repeat(48), pcr2: '03'.repeat(48) } as const;
 const now = new Date('2026-11-22T10:00:00Z');
@@ -143,6 +149,21 @@ describe('simulated evidence', () => {
 
   test('a leaf that does not say simulated', () =>
     expect(failed(forge({ leaf: { simulated: false } }))).toEqual(['evidence.simulated']));
+
+  test('a leaf whose mark says something else, or is not critical', () => {
+    const keys = newKey();
+    const sign = (value: Buffer, critical?: number) => {
+      const extensions = [basicConstraints(false), SIGN_DATA, extension(SIMULATED_OID, value, critical)];
+      const certificate = rawCertificate(
+        { subject: 'x', issuer: 'y', publicKey: keys.publicKey, extensions },
+        root.key,
+      );
+      return forge({ signer: keys.privateKey, document: { certificate } });
+    };
+    expect(failed(sign(SIMULATED_VALUE, 0xff))).toEqual(['evidence.chain']);
+    expect(failed(sign(Buffer.from([5, 0]), 0xff))).toEqual(['evidence.chain', 'evidence.simulated']);
+    expect(failed(sign(SIMULATED_VALUE))).toEqual(['evidence.chain', 'evidence.simulated']);
+  });
 
   test('a leaf of another issuer', () => expect(failed(forge({ leaf: { issuer: 'x' } }))).toEqual(['evidence.chain']));
 

@@ -1,9 +1,19 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { createSimulatedAttester, createSimulatedRoot } from '../../../src/attest/index.ts';
-import { findBrokenLink, type Post, type ReleaseOptions, requestRelease } from '../../../src/broker/index.ts';
+import { requestShare } from '../../../src/broker/client.ts';
+import {
+  findBrokenLink,
+  MemoryState,
+  type Post,
+  type ReleaseOptions,
+  releaseBinder,
+  requestRelease,
+} from '../../../src/broker/index.ts';
 import { decodeRelease, encodeRelease, type ReleaseRequest } from '../../../src/broker/protocol.ts';
+import { sha256 } from '../../../src/core/bytes.ts';
 import { decodeCbor, encodeCbor } from '../../../src/core/cbor.ts';
+import { hpkeSeal } from '../../../src/keys/hpke.ts';
 import { encodePolicy } from '../../../src/seal/policy.ts';
 import {
   measured,
@@ -156,7 +166,6 @@ describe('attacks on the nonce', () => {
   });
 
   test('a flood of challenges', async () => {
-    const { MemoryState } = await import('../../../src/broker/index.ts');
     const { broker, time } = newBroker({ state: new MemoryState(100) });
     for (let i = 0; i < 100; i++) await broker.challenge();
     await expect(broker.challenge()).rejects.toMatchObject(refused('ERR_RELEASE_BUSY', 'busy'));
@@ -328,7 +337,6 @@ describe('attacks with the header', () => {
     const world = await setup();
     const header = resign(world.sealed.header, newOwner());
     await expect(withHeader(world, header)).rejects.toMatchObject({ code: 'ERR_SEAL_SIGNATURE', exitCode: 3 });
-    const { requestShare } = await import('../../../src/broker/client.ts');
     const options = { post: world.post, attester: newAttester(), tee: 'simulated' as const, header };
     await expect(
       requestShare({ ...options, measured: { owner: owner.raw, project: 'digits', model } }),
@@ -362,6 +370,9 @@ describe('attacks with the header', () => {
     await expect(world.ask({ post: tamper(world.post, () => ({ header: padded })) })).rejects.toMatchObject(
       refused('ERR_RELEASE_BINDER', 'binder'),
     );
+    // Nor where the evidence was made for it.
+    const header = { ...world.sealed.parsed, bytes: padded, digest: sha256(padded) };
+    await expect(withHeader(world, header)).rejects.toMatchObject(refused('ERR_RELEASE_HEADER', 'header'));
   });
 
   test('a header that is not one', async () => {
@@ -433,8 +444,6 @@ describe('what the enclave does not believe', () => {
 
   test('a lying broker: another share than the one sealed', async () => {
     const world = await setup();
-    const { hpkeSeal } = await import('../../../src/keys/hpke.ts');
-    const { releaseBinder } = await import('../../../src/broker/index.ts');
     const post: Post = async (path, body) => {
       if (path !== '/v1/release') return world.post(path, body);
       const request = decodeRelease(body);
@@ -548,7 +557,6 @@ describe('malformed requests', () => {
   test('a key that is not a point or a lattice', async () => {
     const world = await setup();
     // The evidence binds it, so only the encryption can notice: nothing but a refusal comes out.
-    const { releaseBinder } = await import('../../../src/broker/index.ts');
     const { nonce } = await world.broker.challenge();
     const pkE = Buffer.alloc(1216, 0xff);
     const { parsed } = world.sealed;
