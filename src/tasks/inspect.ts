@@ -10,7 +10,7 @@ import { readSmallFile } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { readXWingPrivateKey } from '../keys/keys.ts';
 import { inspectEif } from '../nitro/index.ts';
-import { inspectSealed } from '../seal/inspect.ts';
+import { inspectSealed } from '../seal/index.ts';
 import { readManifest } from './image.ts';
 import { fileKind } from './verify/kind.ts';
 

@@ -6,8 +6,7 @@ import type { MeasuredConfig } from '../core/measured-config.ts';
 import type { NitroMeasurement } from '../core/measurement.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { keyId, readOwnerPrivateKey, readXWingPublicKey } from '../keys/keys.ts';
-import { type Policy, policyFromJson } from '../seal/policy.ts';
-import { sealModel } from '../seal/seal.ts';
+import { type Policy, policyFromJson, sealModel } from '../seal/index.ts';
 import { loadImage } from './image.ts';
 
 export interface SealOptions {
