@@ -3,16 +3,17 @@
 # password-less sudo; elsewhere it says what is missing and the tests concerned are skipped. In CI (CI=true) a missing package is an error.
 set -eu
 
-# One per line: package, the program by which it is recognised, what for.
+# One per line: package, the program or file by which it is recognised, what for.
 packages='
-cpio      cpio      reads the ramdisks we write
-faketime  faketime  builds under another clock
-openssl   openssl   reads the keys and certificates we write
+cpio                    /usr/bin/cpio  reads the ramdisks that we write
+faketime                faketime       builds under another clock
+gpgv                    /usr/bin/gpgv  checks the signature of a package index
+debian-archive-keyring  /usr/share/keyrings/debian-archive-keyring.gpg  the keys for that
 '
 
 lacking() {
-  echo "$packages" | while read -r package program _; do
-    if [ -n "$package" ] && ! command -v "$program" >/dev/null; then echo "$package"; fi
+  echo "$packages" | while read -r package mark _; do
+    [ -z "$package" ] || [ -e "$mark" ] || command -v "$mark" >/dev/null || echo "$package"
   done
 }
 
