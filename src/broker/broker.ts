@@ -4,8 +4,6 @@ import { RELEASE_PCR } from '../attest/simulated-attester.ts';
 import type { Claims } from '../attest/types.ts';
 import { verifyEvidence } from '../attest/verify.ts';
 import { equalBytes, hex, sha256 } from '../core/bytes.ts';
-import type { Check } from '../core/check.ts';
-import { AtomaError } from '../core/errors.ts';
 import { hpkeSeal } from '../keys/hpke.ts';
 import { keyId } from '../keys/keys.ts';
 import { KIND, type ParsedHeader, parseHeader, verifyHeaderSignature } from '../seal/header.ts';
@@ -16,9 +14,9 @@ import {
   encodeReply,
   NONCE_LENGTH,
   type ReleaseRequest,
-  refusal,
   releaseBinder,
 } from './protocol.ts';
+import { asRefusal, refusal, refuseErrors, refuseFirst } from './refusal.ts';
 import { type BrokerState, MemoryState } from './state.ts';
 
 const NONCE_SECONDS = 60;
@@ -188,26 +186,4 @@ async function rewrap(pkE: Uint8Array, binder: Buffer, share: Buffer) {
   } finally {
     share.fill(0);
   }
-}
-
-function refuseFirst(code: `ERR_${string}`, checks: Check[]): void {
-  const failed = checks.find((check) => check.status === 'fail');
-  if (failed === undefined) return;
-  const debug = failed.id.endsWith('.debug');
-  const { expected = 'it to hold', actual, detail } = failed;
-  throw refusal(debug ? 'ERR_RELEASE_DEBUG' : code, failed.id, expected, actual ?? detail ?? 'that it does not');
-}
-
-function refuseErrors<T>(code: `ERR_${string}`, rule: string, expected: string, run: () => T): T {
-  try {
-    return run();
-  } catch (error) {
-    throw asRefusal(error, code, rule, expected);
-  }
-}
-
-/** Other modules' errors about the requester's bytes become refusals; a programming error stays what it is. */
-function asRefusal(error: unknown, code: `ERR_${string}`, rule: string, expected: string): unknown {
-  if (!(error instanceof AtomaError) || error.exitCode === 4) return error;
-  return refusal(code, rule, expected, error.message, error);
 }

@@ -6,14 +6,8 @@ import { hpkeOpen } from '../keys/hpke.ts';
 import { newXWingSeed, xwingPublicFromSeed } from '../keys/xwing.ts';
 import { KIND, type ParsedHeader, type Recipient, verifyHeaderSignature } from '../seal/header.ts';
 import { checkContentKey, checkShare } from '../seal/recipients.ts';
-import {
-  type Challenge,
-  decodeChallenge,
-  decodeRefusal,
-  decodeReply,
-  encodeRelease,
-  releaseBinder,
-} from './protocol.ts';
+import { type Challenge, decodeChallenge, decodeReply, encodeRelease, releaseBinder } from './protocol.ts';
+import { decodeRefusal } from './refusal.ts';
 
 // Runs inside the enclave: nothing here believes the host or the broker.
 

@@ -1,6 +1,7 @@
 import { AtomaError } from '../core/errors.ts';
 import type { Broker } from './broker.ts';
-import { encodeChallenge, encodeRefusal, refusal } from './protocol.ts';
+import { encodeChallenge } from './protocol.ts';
+import { encodeRefusal, refusal } from './refusal.ts';
 
 export interface BrokerResponse {
   status: number;

@@ -1,6 +1,7 @@
 import { fromBase64, sha256, sha512 } from '../core/bytes.ts';
 import { decodeCbor, encodeCbor } from '../core/cbor.ts';
-import { AtomaError, refusedError } from '../core/errors.ts';
+import { refusedError } from '../core/errors.ts';
+import { refusal } from './refusal.ts';
 
 // The bytes between an enclave and a broker: key-release.md, "Key release".
 
@@ -120,43 +121,6 @@ export function decodeChallenge(body: Uint8Array): Challenge {
     }
   } catch {}
   throw refusedError('ERR_RELEASE_REPLY', 'expected a challenge from the broker, found something else');
-}
-
-/** A refusal in the words that the other side shows. `rule` is the name of what refused. */
-export const refusal = (code: `ERR_${string}`, rule: string, expected: string, found: string, cause?: unknown) =>
-  refusedError(code, `the broker refused (${rule}): expected ${expected}, found ${found}`, {
-    details: { rule, expected, found },
-    cause,
-  });
-
-/** The JSON that refusals travel in. Errors that are not refusals say nothing about themselves. */
-export function encodeRefusal(error: unknown): Buffer {
-  const known = error instanceof AtomaError && error.exitCode === 4 && error.details !== undefined;
-  const { rule, expected, found } = (known ? error.details : undefined) ?? {
-    rule: 'internal',
-    expected: 'no failure',
-    found: 'an unexpected failure in the broker',
-  };
-  return Buffer.from(
-    JSON.stringify({ error: { code: known ? error.code : 'ERR_BROKER_INTERNAL', rule, expected, found } }),
-  );
-}
-
-/** The error that a refusal's JSON stands for; what a hostile broker may put there is cut and cleaned. Exit 4. */
-export function decodeRefusal(status: number, body: Uint8Array): AtomaError {
-  let fields: Record<string, unknown> = {};
-  try {
-    fields = JSON.parse(Buffer.from(body.subarray(0, REPLY_LIMIT)).toString())?.error ?? {};
-  } catch {}
-  const text = (value: unknown) =>
-    typeof value === 'string' ? value.replace(/[^\x20-\x7e]/g, '?').slice(0, 300) : 'unknown';
-  const { code, rule, expected, found } = fields;
-  return refusal(
-    typeof code === 'string' && /^ERR_[A-Z0-9_]{1,40}$/.test(code) ? (code as `ERR_${string}`) : 'ERR_RELEASE_REFUSED',
-    rule === undefined ? `HTTP ${status}` : text(rule),
-    text(expected),
-    text(found),
-  );
 }
 
 function decodeMap(body: Uint8Array, maxBytes: number, size: number, what: string): Map<unknown, unknown> {

