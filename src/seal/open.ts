@@ -32,7 +32,9 @@ export interface ExtractSink {
  */
 export async function readHeader(source: ByteSource): Promise<ParsedHeader> {
   const end = headerLength(await source.read(0, Math.min(PREFIX_LENGTH, source.size)));
-  const parsed = parseHeader(await source.read(0, Math.min(pad(end), source.size)));
+  if (source.size < pad(end))
+    throw truncated(`the header has ${pad(end)} bytes with its padding, found ${source.size}`);
+  const parsed = parseHeader(await source.read(0, pad(end)));
   const size = sealedSize(parsed);
   if (source.size < size) throw truncated(`expected ${size} bytes, found ${source.size}`);
   if (source.size > size) {

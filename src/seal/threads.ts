@@ -73,7 +73,7 @@ async function runThreads(job: Job): Promise<Report[]> {
 
 function thread(job: Job, hashes: boolean): Promise<Report> {
   return new Promise((resolve, reject) => {
-    const worker = new Worker(entry, { workerData: { job, hashes } });
+    const worker = new Worker(entry, { workerData: { job, hashes }, execArgv: [] });
     let report: Report | undefined;
     const fail = (error: unknown) => {
       new RingView(job.ring, 0).stop();
