@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
 import { AtomaError, missingError, negativeError } from '../core/errors.ts';
+import { ioError } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
 import type { Cache, Digest } from './cache.ts';
 import { httpRequest } from './http.ts';
@@ -50,7 +51,8 @@ export async function fetchArchive(entry: LockEntry, cache: Cache, options: Fetc
   } catch (error) {
     await out.close().catch(() => {});
     await rm(temporary, { force: true });
-    if (error instanceof AtomaError || (error as NodeJS.ErrnoException).code === 'ENOSPC') throw error;
+    const mapped = ioError(error, `cannot write to the cache ${cache.dir}`);
+    if (mapped instanceof AtomaError && mapped.code !== 'ERR_IO') throw mapped;
     throw missingError('ERR_INPUT_FETCH', `fetching ${entryName(entry)} broke off`, { cause: error });
   }
 }

@@ -3,7 +3,7 @@ import { type Cache, CacheCorruption } from './cache.ts';
 import { entryDigest, type FetchOptions, fetchArchive } from './fetch.ts';
 import { entryName, type LockEntry } from './lock-file.ts';
 import { encodeTree, type TreeFile, treeDigest } from './tree.ts';
-import { unpackInWorker } from './unpack-pool.ts';
+import { unpackInPool } from './unpack-pool.ts';
 
 export interface InputOptions extends Omit<FetchOptions, 'signal'> {
   /** Use the cache only. */
@@ -76,7 +76,7 @@ export async function unpackEntry(
   archive ??= await fetchArchive(entry, cache, options);
   const { kind, keep } = entry;
   const job = { kind, archive, keep, what: entryName(entry), cacheDir: cache.dir };
-  return unpackInWorker(job);
+  return unpackInPool(job);
 }
 
 /**

@@ -41,9 +41,12 @@ export async function unpack(job: UnpackJob): Promise<TreeFile[]> {
   const files: TreeFile[] = [];
   const nested: { selected: Selected; header: Header; bytes: Buffer }[] = [];
   const handle = await open(job.archive, 'r');
+  const source = await tarStream(job, handle).catch(async (error) => {
+    await handle.close();
+    throw error;
+  });
   try {
     const tar = extract();
-    const source = await tarStream(job, handle);
     source.on('error', (error) => tar.destroy(error));
     source.pipe(tar);
     let unpacked = 0;
@@ -76,6 +79,8 @@ export async function unpack(job: UnpackJob): Promise<TreeFile[]> {
       },
     );
   } finally {
+    // Also lets the xz library go on to the next stream.
+    source.destroy();
     await handle.close();
   }
   selector.finish();

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, renameSync } from 'node:fs';
+import { existsSync, renameSync, statSync } from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { usageError } from '../core/errors.ts';
 import { ioError } from '../core/files.ts';
 
 /** A directory beside `out` in which outputs come to be. */
@@ -19,6 +20,9 @@ export async function stagingDirectory(out: string): Promise<Staging> {
   const parent = dirname(out);
   const prefix = `.${basename(out)}.`;
   try {
+    if (existsSync(out) && !statSync(out).isDirectory()) {
+      throw usageError('ERR_OUTPUT_KIND', `expected the output directory ${out}, found something else of that name`);
+    }
     await mkdir(parent, { recursive: true });
     for (const name of await readdir(parent)) {
       const pid = name.startsWith(prefix) ? /^(\d+)-[0-9a-f]{12}\.partial$/.exec(name.slice(prefix.length))?.[1] : null;

@@ -50,11 +50,11 @@ export interface BuildResult {
 }
 
 /**
- * The command line of the Debian kernel: reset by the keyboard controller (what ends an enclave), no PCI and no PS/2
- * probing (there is neither), and a root that may use all memory.
+ * The command line of the Debian kernel: reset by the keyboard controller, which is what ends an enclave, and no probing
+ * for PCI and PS/2 devices, of which there are none.
  */
 const CMDLINE =
-  'reboot=k panic=30 pci=off console=ttyS0 i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd random.trust_cpu=on rootfstype=ramfs';
+  'reboot=k panic=30 pci=off console=ttyS0 i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd random.trust_cpu=on';
 
 /**
  * Builds the images of a project into `out`: NAME.eif, measurements.json, build.intoto.json, all of them or none. The

@@ -187,6 +187,12 @@ describe('is refused, and leaves nothing, with', () => {
     expect(project.mirror.hits).toEqual([]);
   });
 
+  test('a file where the output directory should be', async () => {
+    const project = await tinyProject();
+    const out = join(project.dir, 'enclave.toml');
+    await refused(project, { code: 'ERR_OUTPUT_KIND', exitCode: 2 }, { out });
+  });
+
   test('what this version cannot build', async () => {
     const project = await tinyProject();
     const toml = join(project.dir, 'enclave.toml');
