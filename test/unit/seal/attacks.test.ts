@@ -177,7 +177,7 @@ describe('the file was changed', () => {
   test('the index of another model of the same owner and keys', async () => {
     const other = await forge(owner, key);
     const [, index, , ...rest] = other.sections as [Buffer, Buffer, Buffer, ...Buffer[]];
-    const [header, ours, one] = good.sections as [Buffer, Buffer, Buffer];
+    const [header, , one] = good.sections as [Buffer, Buffer, Buffer];
     await refused(Buffer.concat([header, index, one, ...rest]), 'ERR_SEAL_TAMPERED');
   });
 
