@@ -87,14 +87,17 @@ export async function unpack(job: UnpackJob): Promise<TreeFile[]> {
   return files;
 }
 
-async function tarStream(job: UnpackJob, handle: FileHandle): Promise<Readable> {
-  const options = { autoClose: false, highWaterMark: 1 << 18 };
-  if (job.kind === 'npm') {
-    return decompress('gz', createReadStream(job.archive, { highWaterMark: 1 << 18 }));
-  }
-  const { compression, offset, size } = await findDataMember(handle, job.what);
-  const source = createReadStream('', { fd: handle, start: offset, end: offset + size - 1, ...options });
-  return decompress(compression, source);
+async function tarStream({ kind, what }: UnpackJob, handle: FileHandle): Promise<Readable> {
+  const { compression, offset, size } =
+    kind === 'deb'
+      ? await findDataMember(handle, what)
+      : { compression: 'gz' as const, offset: 0, size: (await handle.stat()).size };
+  if (size === 0) throw usageError('ERR_ARCHIVE_MALFORMED', `${what} cannot be unpacked: it is empty`);
+  const range = { start: offset, end: offset + size - 1 };
+  return decompress(
+    compression,
+    createReadStream('', { fd: handle, ...range, autoClose: false, highWaterMark: 1 << 18 }),
+  );
 }
 
 async function decompress(compression: Compression, source: Readable): Promise<Readable> {

@@ -148,12 +148,26 @@ describe('hostile or unexpected content', () => {
     await expect(unpackDeb([good, { name: 'lib/b.so', content: 'x' }], rules)).rejects.toThrow(/expected one file/);
   });
 
+  test('a failed unpacking does not keep the xz library from the next one', async () => {
+    const tar = await makeTar([{ name: '../out', content: 'x' }, good]);
+    const bad = job('deb', makeDeb('data.tar.xz', makeXz(tar)));
+    const fine = job('deb', makeDeb('data.tar.xz', makeXz(await makeTar([good]))));
+    await expect(Promise.all([unpack(bad), unpack(fine)])).rejects.toMatchObject({ code: 'ERR_ARCHIVE_ESCAPE' });
+    expect(await unpack(fine)).toEqual(kept);
+  });
+
   test('an error keeps its code on the way out of the worker thread', async () => {
     await expect(unpackInWorker(job('deb', Buffer.from('hello')))).rejects.toMatchObject({
       code: 'ERR_DEB_MALFORMED',
       exitCode: 2,
     });
   });
+});
+
+test('empty packages are refused', async () => {
+  for (const work of [job('npm', Buffer.alloc(0)), job('deb', makeDeb('data.tar', Buffer.alloc(0)))]) {
+    await expect(unpack(work)).rejects.toMatchObject({ code: 'ERR_ARCHIVE_MALFORMED', exitCode: 2 });
+  }
 });
 
 test('npm tarballs are selected from below their top directory', async () => {
