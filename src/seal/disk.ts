@@ -1,5 +1,5 @@
 import { closeSync, constants, fstatSync, openSync, readSync, writeSync, writevSync } from 'node:fs';
-import { usageError } from '../core/errors.ts';
+import { sourceChanged } from './errors.ts';
 import type { Piece } from './index-part.ts';
 
 // Synchronous positional I/O of the threads that seal and unseal.
@@ -86,11 +86,6 @@ export const fileIdentity = (stat: {
   mtimeNs: bigint;
   ctimeNs: bigint;
 }): string => [stat.dev, stat.ino, stat.size, stat.mtimeNs, stat.ctimeNs].join(' ');
-
-export const sourceChanged = (path: string) =>
-  usageError('ERR_SEAL_SOURCE_CHANGED', `the model file ${path} changed while it was being sealed`, {
-    hint: 'seal again when nothing writes to the model',
-  });
 
 /** Fills `into` from `position`; throws `short()` at the end of the file. */
 export function readAll(fd: number, into: Uint8Array, position: number, short: () => Error): void {

@@ -69,14 +69,14 @@ export async function drawUp(options: SealOptions, files: ModelFile[]) {
   const placed = parts.map((part) => {
     const offset = size;
     size += pad(floeLength(part.length));
-    return { ...part, offset };
+    return { ...part, aad: partAad(part.id, part.length), offset };
   });
 
   /** Writes what depends on the digests: FLOE headers, index, header. Padding is what truncate() leaves. */
   const complete = async (file: AtomicFile, digests: Buffer[]): Promise<Omit<SealResult, 'digest' | 'files'>> => {
     await file.handle.truncate(size);
-    for (const { key, id, length, iv, offset } of placed) {
-      writeAll(file.handle.fd, [startEncryption(key, partAad(id, length), FLOE, iv).header], offset);
+    for (const { key, aad, iv, offset } of placed) {
+      writeAll(file.handle.fd, [startEncryption(key, aad, FLOE, iv).header], offset);
     }
     const sealedIndex = encryptIndex(index(digests), ck, sealId);
     const bytes = encodeHeader(header(sealedIndex.length, sha256(sealedIndex)), options.ownerKey);

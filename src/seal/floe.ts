@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto';
 import { equalBytes } from '../core/bytes.ts';
-import { negativeError } from '../core/errors.ts';
+import { tampered } from './errors.ts';
 
 // FLOE: random-access authenticated encryption (C2SP FLOE.md, ePrint 2025/2275; names in comments are the specification's). AEAD 0 is
 // AES-256-GCM, KDF 0 is HKDF-Expand-SHA-384, the FLOE IV has 32 bytes. A ciphertext is a header and segments that can be encrypted and
@@ -152,5 +152,4 @@ function segmentAad(position: number, final: boolean): Buffer {
   return aad;
 }
 
-const tampered = (why: string) => negativeError('ERR_SEAL_TAMPERED', `the sealed model was changed: ${why}`);
 const badSegment = (position: number) => tampered(`segment ${position} of a part is not authentic`);

@@ -4,6 +4,7 @@ import { decodeCbor, encodeCbor } from '../core/cbor.ts';
 import { ALG, parseSign1, signSign1, sigStructure } from '../core/cose.ts';
 import { isStrictPoint, verifyEd25519Strict } from '../core/ed25519.ts';
 import { negativeError, usageError } from '../core/errors.ts';
+import { truncated } from './errors.ts';
 import { bytesOf, FieldError, listOf, tuple, uintOf } from './fields.ts';
 import { floeLength } from './floe.ts';
 import {
@@ -21,6 +22,7 @@ import { decodePolicy } from './policy.ts';
 
 // The header of a sealed model. Anyone can read it; only the owner can make it.
 
+export { truncated } from './errors.ts';
 export * from './layout.ts';
 
 const MAX_SIGN1 = 1 << 20;
@@ -210,4 +212,3 @@ function readRecipient(value: unknown): Recipient {
 }
 
 const malformed = (why: string) => usageError('ERR_SEAL_MALFORMED', `the sealed header is malformed: ${why}`);
-export const truncated = (why: string) => usageError('ERR_SEAL_TRUNCATED', `the sealed model is cut off: ${why}`);

@@ -1,6 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { isZero } from '../core/bytes.ts';
 import { Disk, type JobFile, readAll, writeAll } from './disk.ts';
+import { paddingError, truncated } from './errors.ts';
 import {
   decryptSegment,
   encryptSegment,
@@ -14,11 +15,9 @@ import {
   startDecryption,
   startEncryption,
 } from './floe.ts';
-import { pad, truncated } from './header.ts';
 import type { Piece } from './index-part.ts';
-import { paddingError } from './open.ts';
+import { pad } from './layout.ts';
 import { type Ring, RingView } from './ring.ts';
-import { partAad } from './secrets.ts';
 
 // What one thread of a seal, unseal or verification does. Synchronous: it runs on worker threads, or on the caller's for a small model.
 
@@ -31,7 +30,7 @@ export interface Job {
   files: JobFile[] | null;
   fileSizes: number[];
   /** `iv` is FLOE's, for sealing, where the caller writes the FLOE header; `offset` is in the sealed file; `length` of plaintext. */
-  parts: { id: Uint8Array; key: Uint8Array; iv?: Uint8Array; length: number; offset: number }[];
+  parts: { aad: Uint8Array; key: Uint8Array; iv?: Uint8Array; length: number; offset: number }[];
   pieces: Piece[];
   ring: Ring;
 }
@@ -129,10 +128,10 @@ class Segments {
 
   #seal(n: number): void {
     const { part, position, length, final } = this.locate(n);
-    const { id, key, iv, offset, length: total } = this.#part(part);
+    const { aad, key, iv, offset } = this.#part(part);
     const slot = this.#ring.slot(n, length);
     this.#disk?.transfer(this.#job.pieces, part, position * FULL, slot);
-    this.#states[part] ??= startEncryption(key, partAad(id, total), FLOE, Buffer.from(iv ?? [])).state;
+    this.#states[part] ??= startEncryption(key, aad, FLOE, Buffer.from(iv ?? [])).state;
     const pieces = encryptSegment(this.#states[part], slot, position, final);
     writeAll(this.#job.fd, pieces, offset + FLOE_HEADER_LENGTH + position * FLOE.segmentLength);
     release(pieces[1]);
@@ -140,13 +139,13 @@ class Segments {
 
   #open(n: number): void {
     const { part, position, length, final } = this.locate(n);
-    const { id, key, offset, length: total } = this.#part(part);
+    const { aad, key, offset, length: total } = this.#part(part);
     const at = offset + FLOE_HEADER_LENGTH + position * FLOE.segmentLength;
     const sealed = length + SEGMENT_OVERHEAD;
     const ciphertext = floeLength(total);
     const padding = final ? pad(ciphertext) - ciphertext : 0;
     const bytes = (this.#buffer ?? Buffer.alloc(0)).subarray(0, sealed + padding);
-    this.#states[part] ??= this.#start(id, key, total, offset);
+    this.#states[part] ??= this.#start(aad, key, offset);
     readAll(this.#job.fd, bytes, at, () => truncated(`a part ends before byte ${at + bytes.length}`));
     const plaintext = decryptSegment(this.#states[part], bytes.subarray(0, sealed), position, final);
     if (!isZero(bytes.subarray(sealed))) throw paddingError(`part ${part + 1}`);
@@ -155,10 +154,10 @@ class Segments {
     release(plaintext);
   }
 
-  #start(id: Uint8Array, key: Uint8Array, length: number, offset: number): FloeState {
+  #start(aad: Uint8Array, key: Uint8Array, offset: number): FloeState {
     const header = Buffer.alloc(FLOE_HEADER_LENGTH);
     readAll(this.#job.fd, header, offset, () => truncated(`a part ends before byte ${offset + header.length}`));
-    return startDecryption(key, partAad(id, length), header);
+    return startDecryption(key, aad, header);
   }
 
   #part(part: number) {

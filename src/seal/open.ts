@@ -3,6 +3,7 @@ import { equalBytes, hex, isZero, sha256 } from '../core/bytes.ts';
 import { negativeError, usageError } from '../core/errors.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { modelDigest } from '../model/model.ts';
+import { paddingError, tampered, truncated } from './errors.ts';
 import {
   decryptSegment,
   FLOE,
@@ -13,7 +14,7 @@ import {
   segmentPlain,
   startDecryption,
 } from './floe.ts';
-import { headerLength, type ParsedHeader, PREFIX_LENGTH, pad, parseHeader, sealedSize, truncated } from './header.ts';
+import { headerLength, type ParsedHeader, PREFIX_LENGTH, pad, parseHeader, sealedSize } from './header.ts';
 import { decodeIndex, type IndexFile, type SealIndex } from './index-part.ts';
 import { checkContentKey, indexAad, indexKey, partAad } from './secrets.ts';
 import type { ByteSource } from './source.ts';
@@ -59,10 +60,7 @@ export async function readIndexBytes(source: ByteSource, { header, payloadOffset
   const region = await source.read(payloadOffset, pad(length));
   const bytes = region.subarray(0, length);
   if (!equalBytes(sha256(bytes), expected)) {
-    throw negativeError(
-      'ERR_SEAL_TAMPERED',
-      'the sealed model was changed: its index has another digest than the header says',
-    );
+    throw tampered('its index has another digest than the header says');
   }
   if (!isZero(region.subarray(length))) throw paddingError('the index');
   return bytes;
@@ -177,6 +175,3 @@ export function checkDigest(file: IndexFile, actual: Uint8Array): void {
     );
   }
 }
-
-export const paddingError = (where: string) =>
-  usageError('ERR_SEAL_PADDING', `the padding after ${where} of the sealed model is not zero`);

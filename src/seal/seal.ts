@@ -5,8 +5,9 @@ import { negativeError, usageError } from '../core/errors.ts';
 import { withAtomicFile } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { listModel, type ModelFile, modelDigest } from '../model/model.ts';
-import { fileIdentity, sourceChanged } from './disk.ts';
+import { fileIdentity } from './disk.ts';
 import { drawUp } from './draft.ts';
+import { sourceChanged } from './errors.ts';
 import type { Policy } from './policy.ts';
 import { runJob } from './threads.ts';
 

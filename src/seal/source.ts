@@ -1,7 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { usageError } from '../core/errors.ts';
 import { ioError } from '../core/files.ts';
-import { truncated } from './header.ts';
+import { truncated } from './errors.ts';
 
 /** Random access to a sealed model, wherever it is. */
 export interface ByteSource {

@@ -9,6 +9,7 @@ import { type ParsedHeader, verifyHeaderSignature } from './header.ts';
 import type { SealIndex } from './index-part.ts';
 import { checkDigest, openIndex, partOffsets, readHeader } from './open.ts';
 import { type PrivateKey, unwrapContentKey } from './recipients.ts';
+import { partAad } from './secrets.ts';
 import { type FileSource, fileSource } from './source.ts';
 import { type RunOptions, runJob } from './threads.ts';
 
@@ -98,7 +99,12 @@ export async function openParts(
       fd: source.fd,
       files: directory === null ? null : index.files.map(({ path, size }) => ({ path: join(directory, path), size })),
       fileSizes: index.files.map(({ size }) => size),
-      parts: index.parts.map((part, i) => ({ ...part, offset: offsets[i] ?? 0 })),
+      parts: index.parts.map(({ id, key, length }, i) => ({
+        aad: partAad(id, length),
+        key,
+        length,
+        offset: offsets[i] ?? 0,
+      })),
       pieces: index.pieces,
     },
     run,
