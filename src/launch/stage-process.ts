@@ -47,10 +47,8 @@ function running(child: ChildProcess, stderr: Readable, reports: Readable): Prom
     createInterface({ input: reports }).on('line', (line) => {
       last = JSON.parse(line) as Report;
       if (last.step === 'failed') reject(stageError(last));
-    });
-    // Its end of the pipe closes when /init is executed, or when it dies.
-    reports.on('end', () => {
-      if (last?.step === 'init') resolve();
+      // The last word before execve. The pipe's end tells nothing: unshare, which waits outside, holds it open too.
+      if (last.step === 'init') resolve();
     });
     child.on('error', (error) => reject(namespacesError(error.message)));
     child.on('close', (code, signal) => {
