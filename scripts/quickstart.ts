@@ -98,10 +98,11 @@ function build(): void {
     });
     const code = again.status === 0 ? undefined : JSON.parse(again.stdout).error.code;
     if (code === 'ERR_INPUT_GONE' || code === 'ERR_LOCK_TOOLKIT') {
+      const how = code === 'ERR_LOCK_TOOLKIT' ? '--toolkit' : '--update';
       console.log(
         ansis.yellow(`\n${code}: locking again, in ${show(project)} only; the measurement will be another one.`),
       );
-      must(atomaTee('Lock the inputs again', ['lock', show(project), '--update']));
+      must(atomaTee('Lock the inputs again', ['lock', show(project), how]));
       outcome = atomaTee('Build the enclave image', args);
     }
   }

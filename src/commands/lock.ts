@@ -8,16 +8,24 @@ export default class Lock extends BaseCommand {
   static override examples = ['<%= config.bin %> lock examples/digits', '<%= config.bin %> lock --update'];
   static override args = { dir: Args.string({ default: '.', description: 'project directory' }) };
   static override flags = {
-    update: Flags.boolean({ description: 'resolve again and show what changes' }),
+    update: Flags.boolean({ description: 'look for newer inputs too, and show what changes' }),
+    toolkit: Flags.boolean({
+      exclusive: ['update'],
+      description: "take this toolkit's own parts and base, and look nothing up (the mend after an upgrade)",
+    }),
   };
 
   async run() {
     const { args, flags } = await this.parse(Lock);
     const { lockProject } = await import('../tasks/lock.ts');
-    const result = await lockProject(args.dir, { update: flags.update, onProgress: this.onProgress });
+    const result = await lockProject(args.dir, {
+      update: flags.toolkit ? 'toolkit' : flags.update,
+      onProgress: this.onProgress,
+    });
+    for (const warning of result.warnings) this.note(`warning: ${warning}`);
     for (const change of result.changes)
       this.log(`${change.name}: ${change.from ?? '(new)'} -> ${change.to ?? '(removed)'}`);
     this.log(result.changes.length === 0 ? `${result.path} is up to date` : `wrote ${result.path}`);
-    return { path: result.path, changes: result.changes };
+    return { path: result.path, changes: result.changes, warnings: result.warnings };
   }
 }

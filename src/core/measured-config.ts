@@ -1,8 +1,6 @@
 import { z } from 'zod';
 import { usageError } from './errors.ts';
-
-/** Where the measured configuration lies in every image. */
-export const MEASURED_CONFIG_PATH = 'etc/atoma-tee/enclave.json';
+import { MEASURED_CONFIG_PATH } from './layout.ts';
 
 const schema = z.strictObject({
   /** Version of this file's shape. */

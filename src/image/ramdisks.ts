@@ -1,12 +1,12 @@
 import { dirname } from 'node:path/posix';
 import { hex, sha256 } from '../core/bytes.ts';
 import { usageError } from '../core/errors.ts';
+import { IMAGE_ROOT } from '../core/layout.ts';
 import type { Cache } from './cache.ts';
 import { requireUnder, type TreeEntry } from './cpio.ts';
 import type { TreeFile } from './tree.ts';
 
 /** Everything of the application lies below it; the init switches into it. */
-export const ROOT = 'rootfs';
 
 /** Mount points of the application's root: what the init and the simulated TEE mount on (templates/nitro/init). */
 const MOUNT_POINTS = ['dev', 'proc', 'run', 'sys', 'tmp'];
@@ -15,7 +15,7 @@ const MOUNT_POINTS = ['dev', 'proc', 'run', 'sys', 'tmp'];
  * Sorts after everything else in ramdisk 1 ("~" is the last printable character of ASCII): a kernel that runs out of
  * memory while it unpacks leaves it out, and the init looks for it.
  */
-const SENTINEL: OwnFile = { path: `${ROOT}/~complete`, mode: 0o644, content: Buffer.from('complete\n') };
+const SENTINEL: OwnFile = { path: `${IMAGE_ROOT}/~complete`, mode: 0o644, content: Buffer.from('complete\n') };
 
 /** A file that is not a package's. */
 export interface OwnFile {
@@ -28,15 +28,15 @@ export interface OwnFile {
 export const initRamdisk = (cache: Cache, files: TreeFile[], own: OwnFile[]): TreeEntry[] =>
   withParents([...packaged(cache, files, 'init', ''), ...own.map(ownEntry), directory('dev')]);
 
-/** Ramdisk 1, measured in PCR2: the application's root file system, all of it below ROOT. */
+/** Ramdisk 1, measured in PCR2: the application's root file system, all of it below IMAGE_ROOT. */
 export function rootRamdisk(cache: Cache, files: TreeFile[], own: OwnFile[]): TreeEntry[] {
   const entries = withParents([
-    ...packaged(cache, files, 'root', `${ROOT}/`),
-    ...own.map((file) => ownEntry({ ...file, path: `${ROOT}/${file.path}` })),
-    ...MOUNT_POINTS.map((path) => directory(`${ROOT}/${path}`)),
+    ...packaged(cache, files, 'root', `${IMAGE_ROOT}/`),
+    ...own.map((file) => ownEntry({ ...file, path: `${IMAGE_ROOT}/${file.path}` })),
+    ...MOUNT_POINTS.map((path) => directory(`${IMAGE_ROOT}/${path}`)),
     ownEntry(SENTINEL),
   ]);
-  requireUnder(entries, ROOT);
+  requireUnder(entries, IMAGE_ROOT);
   return entries;
 }
 

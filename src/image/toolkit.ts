@@ -42,7 +42,7 @@ export function requireToolkit(locked: ToolkitPin, { pin }: Toolkit): void {
     'ERR_LOCK_TOOLKIT',
     `the lock expects the parts of atoma-tee ${locked.version}, found atoma-tee ${pin.version}${what}`,
     {
-      hint: `use atoma-tee ${locked.version} to keep the measurement, or run \`atoma-tee lock --update\` to take this one, which changes it`,
+      hint: `use atoma-tee ${locked.version} to keep the measurement, or run \`atoma-tee lock --toolkit\` to take this one, which changes it`,
       details: { expected: locked, found: pin },
     },
   );

@@ -47,7 +47,7 @@ function running(child: ChildProcess, stderr: Readable, reports: Readable): Prom
     createInterface({ input: reports }).on('line', (line) => {
       last = JSON.parse(line) as Report;
       if (last.step === 'failed') reject(stageError(last));
-      // The last word before execve. The pipe's end tells nothing: unshare, which waits outside, holds it open too.
+      // The next thing is execve; where that fails the process ends, which the launcher watches for.
       if (last.step === 'init') resolve();
     });
     child.on('error', (error) => reject(namespacesError(error.message)));

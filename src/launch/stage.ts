@@ -19,6 +19,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { IMAGE_ROOT } from '../core/layout.ts';
 import { extractSink } from '../image/cpio-extract.ts';
 import { FRAME, readFrames } from './frames.ts';
 import { seccompHeader, seccompProgram } from './seccomp.ts';
@@ -32,8 +33,6 @@ export interface StageOptions {
   hostname: string;
 }
 
-/** Where the init and the program find the image's root filesystem (nitro.md, "Our own image layout"). */
-const IMAGE_ROOT = 'rootfs';
 const DEVICES = ['null', 'zero', 'full', 'random', 'urandom'];
 /**
  * What the image keeps inside its user namespace: to mount, chroot, own files, signal, bring up its loopback.

@@ -1,13 +1,10 @@
 import { usageError } from '../core/errors.ts';
-import { MEASURED_CONFIG_PATH, type MeasuredConfig, parseMeasuredConfig } from '../core/measured-config.ts';
+import { APPLICATION_RAMDISK, IMAGE_ROOT, MEASURED_CONFIG_PATH } from '../core/layout.ts';
+import { type MeasuredConfig, parseMeasuredConfig } from '../core/measured-config.ts';
 import { cpioFileSink } from '../image/cpio-list.ts';
 import { parseEif } from './layout.ts';
 import { type EifSource, withSource } from './source.ts';
 
-/** The one directory of the application's ramdisk; the init switches into it. */
-export const IMAGE_ROOT = 'rootfs';
-/** Which ramdisk is the application's: the one that PCR2 measures. */
-export const APPLICATION_RAMDISK = 1;
 const MAX_CONFIG = 1 << 16;
 const CHUNK = 1 << 20;
 

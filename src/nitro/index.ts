@@ -1,4 +1,4 @@
-export { APPLICATION_RAMDISK, IMAGE_ROOT, measuredConfigSink, readMeasuredConfig } from './config.ts';
+export { measuredConfigSink, readMeasuredConfig } from './config.ts';
 export { type EifDescription, inspectEif } from './inspect.ts';
 export type { EifArch, EifLayout, EifSection, EifSectionType } from './layout.ts';
 export { parseEif } from './layout.ts';

@@ -3,11 +3,12 @@ import { request as httpsRequest } from 'node:https';
 import { loadOrCreateLocalRoot, resolveSimulatedRoots } from '../attest/simulated-root.ts';
 import { negativeError, usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
+import { APPLICATION_RAMDISK } from '../core/layout.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import type { OnProgress } from '../core/progress.ts';
 import type { BrokerPost } from '../launch/host.ts';
 import { type Enclave, launchSimulated } from '../launch/simulated.ts';
-import { APPLICATION_RAMDISK, measuredConfigSink } from '../nitro/config.ts';
+import { measuredConfigSink } from '../nitro/config.ts';
 import { besideManifest, nitroSubject, readManifest } from './image.ts';
 
 export interface EnclaveOptions {

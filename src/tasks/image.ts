@@ -1,10 +1,11 @@
 import { basename, dirname, join } from 'node:path';
 import { negativeError, usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
+import { APPLICATION_RAMDISK } from '../core/layout.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { parseStatement, type Statement } from '../manifest/statement.ts';
-import { APPLICATION_RAMDISK, measuredConfigSink } from '../nitro/config.ts';
+import { measuredConfigSink } from '../nitro/config.ts';
 import { type MeasuredEif, requireCrc, streamEif } from '../nitro/index.ts';
 
 /** Build manifests list every file of an image; more than this is not one. */

@@ -1,4 +1,5 @@
 import { parseCertificate } from '../attest/certificate.ts';
+import { ClaimFailure } from '../attest/claim-reader.ts';
 import { type AttestationDocument, parseDocument } from '../attest/document.ts';
 import { detectKind, parseEvidenceFile } from '../attest/index.ts';
 import { RECEIPT_LIMIT } from '../attest/receipt.ts';
@@ -89,9 +90,18 @@ function describeDocument(document: AttestationDocument) {
   };
 }
 
+function receiptClaims(payload: Uint8Array) {
+  try {
+    return decodeReceiptClaims(payload);
+  } catch (cause) {
+    if (!(cause instanceof ClaimFailure)) throw cause;
+    throw usageError('ERR_RECEIPT_MALFORMED', `receipt: ${cause.code}: ${cause.message}`, { cause });
+  }
+}
+
 function inspectReceipt(bytes: Buffer) {
   const message = parseSign1(bytes, { what: 'receipt', maxBytes: RECEIPT_LIMIT, tag: 'required' });
-  const { measurements, iat, ...claims } = decodeReceiptClaims(message.payload);
+  const { measurements, iat, ...claims } = receiptClaims(message.payload);
   const show = (fields: object) =>
     Object.fromEntries(Object.entries(fields).map(([name, v]) => [name, v instanceof Uint8Array ? hex(v) : v]));
   return {

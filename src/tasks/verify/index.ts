@@ -75,8 +75,6 @@ async function readContext(options: VerifyOptions): Promise<Context> {
 async function verifyFile(file: string, options: VerifyOptions, context: Context): Promise<FileResult> {
   const kind = options.kind ?? (await fileKind(file));
   const findings = new Findings();
-  if (options.kind === undefined)
-    findings.notChecked.push(`that ${file} was meant to be of kind ${kind}: it says so itself (--kind insists)`);
   const { onProgress } = options;
   switch (kind) {
     case 'build-manifest':

@@ -1,8 +1,8 @@
 import { fromHex } from '../../core/bytes.ts';
 import { type Check, compare, fail, pass } from '../../core/check.ts';
 import type { OnProgress } from '../../core/progress.ts';
-import type { NitroPolicy, Policy } from '../../seal/policy.ts';
 import { verifySealed } from '../../seal/index.ts';
+import type { NitroPolicy, Policy } from '../../seal/policy.ts';
 import type { ManifestFacts } from './build-manifest.ts';
 import type { Findings } from './report.ts';
 
