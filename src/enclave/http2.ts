@@ -201,19 +201,27 @@ export function call(session: ClientHttp2Session, options: CallOptions): Promise
   });
 }
 
-/** Reads exactly `length` bytes; null where the stream ends before. */
-export async function readExactly(stream: ClientHttp2Stream, length: number): Promise<Buffer | null> {
-  for (;;) {
-    const bytes: Buffer | null = stream.read(length);
-    if (bytes !== null) return bytes.length === length ? bytes : null;
-    if (stream.readableEnded || stream.destroyed) return null;
-    await new Promise<void>((resolve) => {
-      const events = ['readable', 'end', 'close', 'error'];
-      const done = () => {
-        for (const event of events) stream.removeListener(event, done);
-        resolve();
-      };
-      for (const event of events) stream.on(event, done);
+/** Reads exactly as many bytes as asked for; null where the stream ends before. One reader at a time. */
+export function exactReader(stream: ClientHttp2Stream): (length: number) => Promise<Buffer | null> {
+  let ended = false;
+  let wake = () => {};
+  for (const event of ['end', 'close', 'error']) {
+    stream.on(event, () => {
+      ended = true;
+      wake();
     });
   }
+  // Listening again for each read would make the stream announce what it holds already, for ever.
+  stream.on('readable', () => wake());
+  return async (length) => {
+    for (;;) {
+      const more = new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      const bytes: Buffer | null = stream.read(length);
+      if (bytes !== null) return bytes.length === length ? bytes : null;
+      if (ended) return null;
+      await more;
+    }
+  };
 }

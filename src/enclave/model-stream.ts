@@ -1,6 +1,6 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, constants } from 'node:http2';
 import { AtomaError, usageError } from '../core/errors.ts';
-import { call, readExactly } from './http2.ts';
+import { call, exactReader } from './http2.ts';
 
 /** The sealed model as the host hands it over: a `ByteSource` of src/seal. */
 export interface ModelStream {
@@ -20,20 +20,21 @@ export async function openModelStream(session: ClientHttp2Session): Promise<Mode
     throw new AtomaError('unexpected', 'ERR_ENCLAVE_HOST', 'the host did not offer a sealed model');
   }
   let stream: ClientHttp2Stream | undefined;
+  let next: ReturnType<typeof exactReader> | undefined;
   let at = 0;
-  const restart = (offset: number): ClientHttp2Stream => {
+  const restart = (offset: number): ReturnType<typeof exactReader> => {
     stream?.close(constants.NGHTTP2_CANCEL);
-    const next = session.request({ ':method': 'GET', ':path': '/model', range: `bytes=${offset}-` });
-    next.on('error', () => {});
+    stream = session.request({ ':method': 'GET', ':path': '/model', range: `bytes=${offset}-` });
+    stream.on('error', () => {});
     at = offset;
-    return next;
+    return exactReader(stream);
   };
   return {
     size,
     async read(offset, length) {
       if (length === 0) return new Uint8Array(0);
-      if (stream === undefined || offset !== at) stream = restart(offset);
-      const bytes = await readExactly(stream, length);
+      if (next === undefined || offset !== at) next = restart(offset);
+      const bytes = await next(length);
       if (bytes === null) {
         throw usageError('ERR_SEAL_TRUNCATED', `the sealed model ended within the ${length} bytes at ${offset}`);
       }

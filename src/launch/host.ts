@@ -1,6 +1,6 @@
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { type ClientHttp2Session, connect, performServerHandshake, type ServerHttp2Stream } from 'node:http2';
-import type { Duplex } from 'node:stream';
+import { type Duplex, Readable } from 'node:stream';
 import type { SimulatedAttester } from '../attest/simulated-attester.ts';
 import { decodeCbor } from '../core/cbor.ts';
 import { AtomaError, EXIT } from '../core/errors.ts';
@@ -26,6 +26,8 @@ export interface HostChannel {
 }
 
 const LIMITS = { maxBody: 2 << 20, maxBuffered: 16 << 20, timeoutMs: 120_000 };
+/** Of the sealed model, read at once. */
+const CHUNK = 1 << 20;
 
 /**
  * Serves an enclave over one byte stream (key-release.md, "Serving"): HTTP/2, the enclave being the client.
@@ -64,7 +66,7 @@ export async function serveEnclave(
     'GET /model': ({ headers }) => {
       const start = Number(/^bytes=([0-9]{1,15})-$/.exec(headers.range ?? '')?.[1] ?? Number.NaN);
       if (!(start < size)) return jsonError(416, 'expected a range within the file');
-      const body = model.createReadStream({ start, autoClose: false, highWaterMark: 1 << 20 });
+      const body = Readable.from(readFrom(model, start, size), { objectMode: false, highWaterMark: CHUNK });
       return { status: 206, headers: { 'content-length': String(size - start) }, body };
     },
     'POST /status': ({ body }) => {
@@ -106,6 +108,16 @@ export async function serveEnclave(
       await model.close();
     },
   };
+}
+
+/** Not a ReadStream: destroying one closes the handle that others share. */
+async function* readFrom(file: FileHandle, start: number, end: number): AsyncGenerator<Buffer> {
+  for (let at = start; at < end; ) {
+    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(Math.min(CHUNK, end - at)), 0, null, at);
+    if (bytesRead === 0) return;
+    at += bytesRead;
+    yield buffer.subarray(0, bytesRead);
+  }
 }
 
 const bytes = (body: Uint8Array): Response => ({
