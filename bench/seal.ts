@@ -200,6 +200,7 @@ async function compare(dir: string, mib: number, rounds: number) {
   const of = (name: string) => seconds[name] ?? Number.NaN;
   const operation = (name: string, copyLimit: string, ageName: string) => ({
     ratio: of(name) / Math.max(of('crypto'), of(copyLimit)),
+    toUnsynced: of(name) / Math.max(of('crypto'), of('dd')),
     cpuSecondsPerGib: (median(cpu[name] ?? []) * 1024) / mib,
     ...(age ? { toAge: of(name) / of(ageName) } : {}),
   });
@@ -221,10 +222,11 @@ function print(report: Awaited<ReturnType<typeof compare>>): void {
       `  ${name.padEnd(12)} ${s.toFixed(2)} s   (${report.times[name]?.map((t) => t.toFixed(2)).join(' ')})`,
   );
   for (const name of ['seal', 'unseal'] as const) {
-    const { ratio, cpuSecondsPerGib, toAge } = report[name];
+    const { ratio, toUnsynced, cpuSecondsPerGib, toAge } = report[name];
+    const unsynced = name === 'seal' ? `, ${toUnsynced.toFixed(2)} if dd need not sync` : '';
     const beside = toAge === undefined ? '' : `; ${toAge.toFixed(2)} of age`;
     lines.push(
-      `${name}: ${ratio.toFixed(2)} of the slower limit (bar ${BAR}); ${cpuSecondsPerGib.toFixed(2)} CPU seconds per GiB${beside}`,
+      `${name}: ${ratio.toFixed(2)} of the slower limit (bar ${BAR})${unsynced}; ${cpuSecondsPerGib.toFixed(2)} CPU seconds per GiB${beside}`,
     );
   }
   lines.push(

@@ -1,8 +1,9 @@
 import type { KeyObject } from 'node:crypto';
 import { lstat } from 'node:fs/promises';
+import { setTimeout } from 'node:timers/promises';
 import { hex, sha256 } from '../core/bytes.ts';
 import { negativeError, usageError } from '../core/errors.ts';
-import { withAtomicFile } from '../core/files.ts';
+import { type AtomicFile, withAtomicFile } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { listModel, type ModelFile, modelDigest } from '../model/model.ts';
 import { fileIdentity } from './disk.ts';
@@ -60,6 +61,7 @@ export async function sealModel(options: SealOptions): Promise<SealResult> {
     options.out,
     async (file) => {
       const draft = await drawUp(options, files);
+      const flushed = flushWhile(file);
       const digests = await runJob(
         {
           direction: 'seal',
@@ -75,7 +77,7 @@ export async function sealModel(options: SealOptions): Promise<SealResult> {
           onProgress: options.onProgress,
           signal: options.signal,
         },
-      );
+      ).finally(flushed);
       await checkUnchanged(files, identities);
       const digest = modelDigest(files.map(({ path }, i) => ({ name: path, sha256: hex(digests[i] ?? sha256()) })));
       if (digest !== options.expectDigest) throw mismatch(options, digest);
@@ -98,6 +100,22 @@ function checkRecipients({ brokers, threshold, recovery }: SealOptions): void {
   const all = [...brokers, ...(recovery ? [recovery] : [])].map(hex);
   if (new Set(all).size !== all.length)
     throw usageError('ERR_SEAL_RECIPIENTS', 'the same key is named twice among brokers and recovery key');
+}
+
+/** Starts writing to the disk early, so that the sync at the end finds little left to do. Call what it returns, and wait, to stop. */
+function flushWhile(file: AtomicFile): () => Promise<void> {
+  let stop = false;
+  const flushing = (async () => {
+    while (!stop) {
+      await setTimeout(100, undefined, { ref: false });
+      // An error comes again at the end, where it is reported.
+      if (!stop) await file.handle.datasync().catch(() => {});
+    }
+  })();
+  return () => {
+    stop = true;
+    return flushing;
+  };
 }
 
 async function identityOf(file: ModelFile): Promise<string> {
