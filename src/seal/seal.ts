@@ -104,16 +104,17 @@ function checkRecipients({ brokers, threshold, recovery }: SealOptions): void {
 
 /** Starts writing to the disk early, so that the sync at the end finds little left to do. Call what it returns, and wait, to stop. */
 function flushWhile(file: AtomicFile): () => Promise<void> {
-  let stop = false;
+  const stop = new AbortController();
+  const { signal } = stop;
   const flushing = (async () => {
-    while (!stop) {
-      await setTimeout(100, undefined, { ref: false });
+    while (!signal.aborted) {
+      await setTimeout(100, undefined, { signal }).catch(() => {});
       // An error comes again at the end, where it is reported.
-      if (!stop) await file.handle.datasync().catch(() => {});
+      if (!signal.aborted) await file.handle.datasync().catch(() => {});
     }
   })();
   return () => {
-    stop = true;
+    stop.abort();
     return flushing;
   };
 }
