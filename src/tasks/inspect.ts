@@ -6,7 +6,7 @@ import { RECEIPT_LIMIT } from '../attest/receipt.ts';
 import { decodeReceiptClaims } from '../attest/receipt-claims.ts';
 import { hex } from '../core/bytes.ts';
 import { parseSign1 } from '../core/cose.ts';
-import { usageError } from '../core/errors.ts';
+import { missingError, usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { readXWingPrivateKey } from '../keys/keys.ts';
@@ -59,7 +59,7 @@ function inspectEvidence(bytes: Buffer) {
   const evidence = file?.evidence ?? bytes;
   const tee = detectKind(evidence);
   if (tee !== 'simulated' && tee !== 'nitro') {
-    throw usageError('ERR_EVIDENCE_UNSUPPORTED', `this version describes Nitro-shaped evidence only, found ${tee}`);
+    throw missingError('ERR_EVIDENCE_UNSUPPORTED', `this version describes Nitro-shaped evidence only, found ${tee}`);
   }
   const message = parseSign1(evidence, { what: 'evidence', maxBytes: 1 << 16, tag: 'optional', form: 'any' });
   return {

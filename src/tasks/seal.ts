@@ -1,6 +1,6 @@
 import { resolveSimulatedRoots } from '../attest/index.ts';
 import { equalBytes, fromHex, hex } from '../core/bytes.ts';
-import { negativeError, usageError } from '../core/errors.ts';
+import { negativeError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import type { NitroMeasurement } from '../core/measurement.ts';
@@ -32,9 +32,6 @@ export interface SealOptions {
  * key than the measured owner's (`ERR_SEAL_OWNER`), and any model but the measured one (`ERR_SEAL_MODEL_MISMATCH`).
  */
 export async function seal(options: SealOptions) {
-  if (options.threshold !== 1) {
-    throw usageError('ERR_THRESHOLD', `this version seals with threshold 1 only, found ${options.threshold}`);
-  }
   const owner = readOwnerPrivateKey(await readSmallFile(options.ownerKey, 'owner key'));
   const brokers = await Promise.all(
     options.brokers.map(async (path) => readXWingPublicKey(await readSmallFile(path, 'broker key')).raw),
