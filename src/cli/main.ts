@@ -1,4 +1,4 @@
-import { run } from '@oclif/core/run';
+import { readFileSync } from 'node:fs';
 import { isJson, renderError, toAtomaError } from './error.ts';
 
 /** Runs one command line. Every error of every command ends here, so that exit code and form have one home. */
@@ -8,7 +8,10 @@ export async function main(argv: string[], dir: string): Promise<void> {
     if (error.code !== 'EPIPE') throw error;
     process.exit(process.exitCode ?? 0);
   });
+  // Scripts ask for it often, and it needs none of the framework.
+  if (argv.length === 1 && argv[0] === '--version') return printVersion();
   try {
+    const { run } = await import('@oclif/core/run');
     await run(argv, dir);
   } catch (thrown) {
     if (isCleanExit(thrown)) return;
@@ -20,3 +23,9 @@ export async function main(argv: string[], dir: string): Promise<void> {
 
 /** oclif throws an "error" with exit code 0 to leave `--help`. */
 const isCleanExit = (thrown: unknown): boolean => (thrown as { oclif?: { exit?: number } })?.oclif?.exit === 0;
+
+/** In oclif's form: "atoma-tee/1.2.3 linux-x64 node-v24.0.0". */
+function printVersion(): void {
+  const { name, version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  process.stdout.write(`${name}/${version} ${process.platform}-${process.arch} node-${process.version}\n`);
+}

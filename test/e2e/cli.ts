@@ -62,6 +62,11 @@ export function ok(outcome: Outcome): Outcome {
   return outcome;
 }
 
+/** Hands a directory and everything in it to the ordinary user of `ordinaryUser`. */
+export function giveAway(path: string): void {
+  if (isRoot) spawnSync('chown', ['-R', '65534:65534', path]);
+}
+
 /** A directory that is gone afterwards. */
 export function scratch(): { dir: string; remove: () => void } {
   const dir = mkdtempSync(join(tmpdir(), 'atoma-e2e-'));

@@ -1,10 +1,10 @@
 /** From a model to a verified answer, on the real example, through the command line. */
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { atomaTee, digits, ok, root, scratch } from './cli.ts';
+import { atomaTee, digits, giveAway, ok, root, scratch } from './cli.ts';
 
 const { dir, remove } = scratch();
 const at = (...path: string[]) => join(dir, ...path);
@@ -131,6 +131,81 @@ describe('run and verify', () => {
     } finally {
       broker.kill('SIGTERM');
       await new Promise((resolve) => broker.on('exit', resolve));
+    }
+  });
+
+  test('as an ordinary user: seal, run, verify', () => {
+    const mine = scratch();
+    try {
+      const own = (...path: string[]) => join(mine.dir, ...path);
+      cpSync(at('dist'), own('dist'), { recursive: true });
+      cpSync(digits, own('digits'), { recursive: true });
+      giveAway(mine.dir);
+      const user = { env: { HOME: mine.dir, XDG_CONFIG_HOME: own('config') }, cwd: mine.dir, ordinaryUser: true };
+      const [sealedTo, theirs] = [own('own.sealed'), own('dist/build.intoto.json')];
+      ok(atomaTee(['keygen', '--type', 'broker', '--out', own('broker.key')], user));
+      ok(
+        atomaTee(
+          [
+            'seal',
+            own('digits/model'),
+            '--manifest',
+            theirs,
+            '--sign',
+            own('digits/demo-owner.key'),
+            '--to',
+            own('broker.key.pub'),
+            '--allow-simulated',
+            'local',
+            '--out',
+            sealedTo,
+          ],
+          user,
+        ),
+      ); // prettier-ignore
+      ok(
+        atomaTee(
+          [
+            'run',
+            theirs,
+            '--model',
+            sealedTo,
+            '--input',
+            own('digits/inputs/03.json'),
+            '--broker-key',
+            own('broker.key'),
+            '--allow-simulated',
+            'local',
+            '--receipt',
+            own('receipt'),
+            '--evidence',
+            own('evidence'),
+            '--response',
+            own('response'),
+          ],
+          user,
+        ),
+      ); // prettier-ignore
+      expect(answerOf(own('response'))).toBe(label);
+      ok(
+        atomaTee(
+          [
+            'verify',
+            own('receipt'),
+            '--evidence',
+            own('evidence'),
+            '--manifest',
+            theirs,
+            '--response',
+            own('response'),
+            '--allow-simulated',
+            'local',
+          ],
+          user,
+        ),
+      ); // prettier-ignore
+    } finally {
+      mine.remove();
     }
   });
 
