@@ -109,6 +109,14 @@ export function decryptSegment(state: FloeState, segment: Uint8Array, position: 
   return plaintext;
 }
 
+/**
+ * Frees what encryptSegment or decryptSegment returned, now; it is empty afterwards. node:crypto has no way to write into a buffer of
+ * ours, and left to the garbage collector its own pile up to hundreds of MiB, each in pages that the kernel has to clear first.
+ */
+export function release(buffer: Buffer): void {
+  if (buffer.byteLength === buffer.buffer.byteLength) (buffer.buffer as ArrayBuffer).transfer(0);
+}
+
 /** PARAM_ENCODE. */
 function encodeParams(params: FloeParams): Buffer {
   const bytes = Buffer.alloc(10); // AEAD 0, KDF 0

@@ -9,6 +9,7 @@ import {
   FLOE_HEADER_LENGTH,
   type FloeState,
   floeLength,
+  release,
   SEGMENT_OVERHEAD,
   segmentCount,
   segmentPlain,
@@ -165,14 +166,6 @@ class Segments {
     if (!found) throw new RangeError('no such part');
     return found;
   }
-}
-
-/**
- * Frees a buffer of node:crypto's now. It has no way to write into one of ours, and left to the garbage collector they pile up to
- * hundreds of MiB, each in pages that the kernel has to clear first.
- */
-function release(buffer: Buffer): void {
-  if (buffer.byteLength === buffer.buffer.byteLength) (buffer.buffer as ArrayBuffer).transfer(0);
 }
 
 /** Cuts the payload, as it comes in order, into files and digests each. */

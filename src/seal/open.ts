@@ -9,6 +9,7 @@ import {
   FLOE,
   FLOE_HEADER_LENGTH,
   floeLength,
+  release,
   SEGMENT_OVERHEAD,
   segmentCount,
   segmentPlain,
@@ -22,7 +23,10 @@ import type { ByteSource } from './source.ts';
 export { type ByteSource, fileSource } from './source.ts';
 export type { IndexFile, SealIndex };
 
-/** Where decrypted files go, in payload order, one at a time. What it got is good only once extract() has returned. */
+/**
+ * Where decrypted files go, in payload order, one at a time. A chunk is good until write() settles, then it is freed; what was made of
+ * them is good only once extract() has returned.
+ */
 export interface ExtractSink {
   open(file: IndexFile): Promise<{ write(chunk: Uint8Array): Promise<void>; close(): Promise<void> }>;
 }
@@ -114,6 +118,7 @@ export async function extract(
       at += length;
       await writer.write(plaintext);
       done += plaintext.length;
+      release(plaintext);
       onProgress?.({ phase: 'opening the model', done, total });
     }
     const ciphertext = floeLength(part.length);
