@@ -24,12 +24,20 @@ export const MAX_FILES = 100_000;
  * is sealed must be what was looked at. Throws `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_ENTRY`, `ERR_MODEL_EMPTY` (exit 2).
  */
 export async function listModel(path: string): Promise<ModelFile[]> {
+  try {
+    return await list(path);
+  } catch (error) {
+    throw ioError(error, `cannot read the model ${path}`);
+  }
+}
+
+async function list(path: string): Promise<ModelFile[]> {
   const root = resolve(path);
   let stat: Awaited<ReturnType<typeof lstat>>;
   try {
     stat = await lstat(root);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw ioError(error, `cannot read the model ${path}`);
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     throw usageError('ERR_MODEL_NOT_FOUND', `there is no model at ${path}`, { cause: error });
   }
   const files: ModelFile[] = [];

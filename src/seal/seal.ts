@@ -119,15 +119,18 @@ function flushWhile(file: AtomicFile): () => Promise<void> {
   };
 }
 
-async function identityOf(file: ModelFile): Promise<string> {
-  return fileIdentity(await lstat(file.absolute, { bigint: true }));
+async function identityOf({ absolute }: ModelFile): Promise<string> {
+  try {
+    return fileIdentity(await lstat(absolute, { bigint: true }));
+  } catch {
+    throw sourceChanged(absolute); // it was there when it was listed
+  }
 }
 
 /** Also catches what a positional read cannot: a write to bytes that had been read, a file that grew. */
 async function checkUnchanged(files: ModelFile[], identities: string[]): Promise<void> {
   for (const [i, file] of files.entries()) {
-    const now = await identityOf(file).catch(() => null);
-    if (now !== identities[i]) throw sourceChanged(file.absolute);
+    if ((await identityOf(file)) !== identities[i]) throw sourceChanged(file.absolute);
   }
 }
 
