@@ -10,6 +10,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -99,6 +100,23 @@ describe('seal and unseal', () => {
       expectDigest,
     );
     expect(() => execFileSync('diff', ['-r', at('many'), at('many2')])).not.toThrow();
+  });
+
+  test('large files in parts of their own, on several threads', async () => {
+    mkdirSync(at('large'));
+    for (const [name, size] of [
+      ['a', 64 * 2 ** 20 + 1],
+      ['b', 10],
+      ['c', 65 * 2 ** 20],
+    ] as const) {
+      writeFileSync(at('large', name), name);
+      truncateSync(at('large', name), size);
+    }
+    const expectDigest = (await digestModel(at('large'))).digest;
+    await sealModel(options('large.sealed', { model: at('large'), expectDigest }));
+    expect(await inspectSealed(at('large.sealed'))).toMatchObject({ parts: [{}, {}, {}] });
+    await unsealFile({ sealed: at('large.sealed'), key: recovery, out: at('large2') });
+    expect(() => execFileSync('diff', ['-r', at('large'), at('large2')])).not.toThrow();
   });
 
   test('two seals of one model share no byte of payload', async () => {
