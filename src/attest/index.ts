@@ -1,6 +1,8 @@
-/** Evidence -> verified claims -> appraisal; the simulated TEE; evidence files; receipts. No network, no commands. */
+/**
+ * Evidence -> verified claims -> appraisal; the simulated TEE; evidence files; receipts. No network, no commands.
+ * What needs the certificate library (`certificate.ts` and its users) is not here: it loads when evidence is at hand.
+ */
 export { appraise } from './appraise.ts';
-export { type Certificate, parseCertificate } from './certificate.ts';
 export { type EvidenceFile, encodeEvidenceFile, parseEvidenceFile } from './evidence-file.ts';
 export {
   checkIdentity,
@@ -20,7 +22,6 @@ export {
   verifyReceipt,
 } from './receipt.ts';
 export type { ReceiptClaims, ReceiptMeasurements } from './receipt-claims.ts';
-export { verifySimulated } from './simulated.ts';
 export {
   type Attester,
   type AttestRequest,

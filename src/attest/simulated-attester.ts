@@ -4,7 +4,6 @@ import { ALG, signSign1 } from '../core/cose.ts';
 import { usageError } from '../core/errors.ts';
 import type { NitroMeasurement } from '../core/measurement.ts';
 import { encodeDocument } from './document.ts';
-import { makeCertificate } from './simulated-certificate.ts';
 import { ROOT_NAME, type SimulatedRoot } from './simulated-root.ts';
 
 /** The COSE content type that marks simulated evidence; a Nitro document has none. */
@@ -46,7 +45,9 @@ export function createSimulatedAttester(
 ): SimulatedAttester {
   const moduleId = `simulated-${hex(randomBytes(8))}`;
   const pcrs = registers(measured);
+  // Begun now and awaited later: the certificate library loads while the image boots.
   let leaf = issueLeaf(root, moduleId, clock());
+  leaf.catch(() => {});
   return {
     async attest(request) {
       for (const [field, most] of Object.entries(MOST)) {
@@ -55,12 +56,13 @@ export function createSimulatedAttester(
           throw usageError('ERR_ATTEST_REQUEST', `${field}: expected at most ${most} bytes, found ${length}`);
       }
       const now = clock();
-      if (now.getTime() > leaf.renewAt) leaf = issueLeaf(root, moduleId, now);
+      if (now.getTime() > (await leaf).renewAt) leaf = issueLeaf(root, moduleId, now);
+      const { certificate, key } = await leaf;
       const document = encodeDocument({
         moduleId,
         timestamp: now.getTime(),
         pcrs,
-        certificate: leaf.certificate,
+        certificate,
         cabundle: [root.certificate],
         publicKey: request.publicKey ?? null,
         userData: request.userData ?? null,
@@ -70,7 +72,7 @@ export function createSimulatedAttester(
         [1, ALG.ES384],
         [3, SIMULATED_CONTENT_TYPE],
       ]);
-      return signSign1(header, document, leaf.key, false);
+      return signSign1(header, document, key, false);
     },
     lockRelease() {
       const before = pcrs.get(RELEASE_PCR) ?? Buffer.alloc(48);
@@ -99,11 +101,12 @@ interface Leaf {
   renewAt: number;
 }
 
-function issueLeaf(root: SimulatedRoot, moduleId: string, now: Date): Leaf {
+async function issueLeaf(root: SimulatedRoot, moduleId: string, now: Date): Promise<Leaf> {
+  const { makeCertificate } = await import('./simulated-certificate.ts');
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-384' });
   // It starts a little before, as the NSM's do: clocks differ.
   const begin = now.getTime() - 5 * MINUTE;
-  const certificate = makeCertificate(
+  const certificate = await makeCertificate(
     {
       subject: moduleId,
       issuer: ROOT_NAME,

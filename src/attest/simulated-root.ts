@@ -4,8 +4,6 @@ import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { AtomaError, usageError } from '../core/errors.ts';
 import { ioError, readSmallFile, siblingDirectory } from '../core/files.ts';
-import { parseCertificate } from './certificate.ts';
-import { makeCertificate } from './simulated-certificate.ts';
 
 export const ROOT_NAME = 'atoma-tee simulated root';
 
@@ -26,9 +24,11 @@ export function localRootDirectory(): string {
 }
 
 /** A new root in memory; tests and `loadOrCreateLocalRoot` use it. */
-export function createSimulatedRoot(): SimulatedRoot {
+export async function createSimulatedRoot(): Promise<SimulatedRoot> {
+  const { parseCertificate } = await import('./certificate.ts');
+  const { makeCertificate } = await import('./simulated-certificate.ts');
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-384' });
-  const certificate = makeCertificate(
+  const certificate = await makeCertificate(
     {
       subject: ROOT_NAME,
       issuer: ROOT_NAME,
@@ -56,7 +56,7 @@ export async function loadOrCreateLocalRoot(dir = localRootDirectory()): Promise
     const staging = await siblingDirectory(dir);
     try {
       await chmod(staging, 0o700);
-      const root = createSimulatedRoot();
+      const root = await createSimulatedRoot();
       const pem = root.key.export({ type: 'pkcs8', format: 'pem' });
       await writeFile(join(staging, 'root.key'), pem, { mode: 0o600 });
       await writeFile(join(staging, 'root.der'), root.certificate, { mode: 0o644 });
@@ -86,6 +86,7 @@ async function readRoot(dir: string): Promise<SimulatedRoot | null> {
     throw error;
   }
   const pem = await readSmallFile(join(dir, 'root.key'), 'simulated root key', 4096);
+  const { parseCertificate } = await import('./certificate.ts');
   try {
     const parsed = parseCertificate(certificate, 'simulated root');
     const key = createPrivateKey(pem);

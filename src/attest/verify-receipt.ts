@@ -29,18 +29,18 @@ export interface ReceiptContext extends Pick<VerifyEvidenceOptions, 'allowSimula
  * `claims` and `evidence` are there as far as they could be read; hold them only where `allPass(checks)`. Throws what
  * `verifyEvidence` throws where the evidence is not evidence at all.
  */
-export function verifyReceiptAgainst(context: ReceiptContext): {
+export async function verifyReceiptAgainst(context: ReceiptContext): Promise<{
   checks: Check[];
   claims?: ReceiptClaims;
   evidence: Claims;
-} {
+}> {
   const { evidenceFile, allowSimulated, now, at, maxAgeSeconds } = context;
   const verdict = verifyReceipt(context.receipt, {
     publicKey: evidenceFile.ed25519,
     now,
     policy: maxAgeSeconds === undefined ? {} : { maxAgeSeconds },
   });
-  const { claims: evidence, checks } = verifyEvidence(evidenceFile.evidence, {
+  const { claims: evidence, checks } = await verifyEvidence(evidenceFile.evidence, {
     tee: evidenceFile.tee,
     allowSimulated,
     now,

@@ -1,6 +1,5 @@
 import { missingError, usageError } from '../core/errors.ts';
 import { detectKind } from './kind.ts';
-import { verifySimulated } from './simulated.ts';
 import type { Tee, Verified, VerifyEvidenceOptions } from './types.ts';
 
 /**
@@ -8,7 +7,10 @@ import type { Tee, Verified, VerifyEvidenceOptions } from './types.ts';
  * not choose its own verifier; without it the kind found is used, and is part of the claims.
  * Throws `ERR_EVIDENCE_KIND` (exit 2) for anything else and `ERR_EVIDENCE_UNSUPPORTED` (exit 5) for TEEs not built in yet.
  */
-export function verifyEvidence(evidence: Uint8Array, options: VerifyEvidenceOptions & { tee?: Tee }): Verified {
+export async function verifyEvidence(
+  evidence: Uint8Array,
+  options: VerifyEvidenceOptions & { tee?: Tee },
+): Promise<Verified> {
   const found = detectKind(evidence);
   const { tee = found } = options;
   if (found === null || found === 'evidence-file' || found === 'receipt' || found !== tee) {
@@ -17,7 +19,10 @@ export function verifyEvidence(evidence: Uint8Array, options: VerifyEvidenceOpti
       `expected ${options.tee ?? 'evidence of a TEE'}, found ${found ?? 'unknown bytes'}`,
     );
   }
-  if (found === 'simulated') return verifySimulated(evidence, options);
+  if (found === 'simulated') {
+    const { verifySimulated } = await import('./simulated.ts');
+    return verifySimulated(evidence, options);
+  }
   throw missingError('ERR_EVIDENCE_UNSUPPORTED', `this version verifies simulated evidence only, found ${found}`, {
     hint: 'verification of Nitro, SGX, TDX and SNP evidence comes with a later version',
   });

@@ -66,11 +66,11 @@ export class Broker {
   async release(body: Uint8Array): Promise<Uint8Array> {
     const request = decodeRelease(body);
     await this.#checkNonce(request.nonce);
-    const claims = this.#checkEvidence(request);
+    const claims = await this.#checkEvidence(request);
     const headerDigest = sha256(request.header);
     const binder = releaseBinder({ ...request, brokerKeyId: this.keyId, headerDigest });
     checkBinder(claims, binder, request.nonce);
-    const parsed = readHeader(request.header, headerDigest);
+    const parsed = await readHeader(request.header, headerDigest);
     const share = await this.#openShare(parsed, request.share);
     refuseFirst('ERR_RELEASE_POLICY', appraise(parsed.header.policy, claims, this.#options.clock()));
     await this.#commit(request, parsed, claims);
@@ -86,12 +86,12 @@ export class Broker {
     if (status !== 'fresh') throw nonceRefusal(status);
   }
 
-  #checkEvidence({ evidence, tee }: ReleaseRequest): Claims {
+  async #checkEvidence({ evidence, tee }: ReleaseRequest): Promise<Claims> {
     const { allowSimulated, clock } = this.#options;
     if (tee === 'simulated' && allowSimulated.length === 0) {
       throw refusal('ERR_RELEASE_SIMULATED', 'simulated', 'evidence of real hardware', 'SIMULATED evidence');
     }
-    const { claims, checks } = refuseErrors('ERR_RELEASE_EVIDENCE', 'evidence', `${tee} evidence`, () =>
+    const { claims, checks } = await refuseErrors('ERR_RELEASE_EVIDENCE', 'evidence', `${tee} evidence`, () =>
       verifyEvidence(evidence, { tee, allowSimulated, now: clock(), at: clock(), maxAgeSeconds: EVIDENCE_SECONDS }),
     );
     refuseFirst('ERR_RELEASE_EVIDENCE', checks);
@@ -168,7 +168,7 @@ function checkBinder(claims: Claims, binder: Buffer, nonce: Uint8Array): void {
   throw refusal('ERR_RELEASE_BINDER', 'binder', 'evidence made for this nonce, key, broker, header and share', found);
 }
 
-function readHeader(bytes: Uint8Array, digest: Uint8Array): ParsedHeader {
+function readHeader(bytes: Uint8Array, digest: Uint8Array): Promise<ParsedHeader> {
   return refuseErrors('ERR_RELEASE_HEADER', 'header', 'a sealed header signed by its owner', () => {
     const parsed = parseHeader(bytes);
     // Padding is not covered by the header digest, so two byte strings would stand for one header.

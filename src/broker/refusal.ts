@@ -53,9 +53,14 @@ export function refuseFirst(code: `ERR_${string}`, checks: Check[]): void {
 }
 
 /** Runs `run`; its errors become refusals (see asRefusal). */
-export function refuseErrors<T>(code: `ERR_${string}`, rule: string, expected: string, run: () => T): T {
+export async function refuseErrors<T>(
+  code: `ERR_${string}`,
+  rule: string,
+  expected: string,
+  run: () => T | Promise<T>,
+): Promise<T> {
   try {
-    return run();
+    return await run();
   } catch (error) {
     throw asRefusal(error, code, rule, expected);
   }

@@ -1,4 +1,3 @@
-import { parseCertificate } from '../attest/certificate.ts';
 import { ClaimFailure } from '../attest/claim-reader.ts';
 import { type AttestationDocument, parseDocument } from '../attest/document.ts';
 import { detectKind, parseEvidenceFile } from '../attest/index.ts';
@@ -28,7 +27,7 @@ export async function inspect(
       return { ...(await inspectEif(path, options.onProgress)) };
     case 'sealed-model': {
       const key = options.key ? readXWingPrivateKey(await readSmallFile(options.key, 'recovery key')) : undefined;
-      return { kind: 'sealed-model', ...(await inspectSealed(path, key)) };
+      return { ...(await inspectSealed(path, key)), kind: 'sealed-model' };
     }
     case 'build-manifest':
       return inspectManifest(path);
@@ -54,7 +53,7 @@ async function inspectManifest(path: string) {
   };
 }
 
-function inspectEvidence(bytes: Buffer) {
+async function inspectEvidence(bytes: Buffer) {
   const file = detectKind(bytes) === 'evidence-file' ? parseEvidenceFile(bytes) : undefined;
   const evidence = file?.evidence ?? bytes;
   const tee = detectKind(evidence);
@@ -66,12 +65,13 @@ function inspectEvidence(bytes: Buffer) {
     kind: 'evidence',
     verified: false,
     tee,
-    ...describeDocument(parseDocument(message.payload, 'any')),
+    ...(await describeDocument(parseDocument(message.payload, 'any'))),
     ...(file ? { ed25519: hex(file.ed25519) } : {}),
   };
 }
 
-function describeDocument(document: AttestationDocument) {
+async function describeDocument(document: AttestationDocument) {
+  const { parseCertificate } = await import('../attest/certificate.ts');
   const shown = (bytes: Uint8Array | null) => (bytes ? hex(bytes) : null);
   const certificates = [...document.cabundle, document.certificate].map((der) => parseCertificate(der, 'certificate'));
   return {

@@ -10,10 +10,10 @@ import type { Policy } from '../../../src/seal/policy.ts';
 
 const pcrs = { pcr0: '01'.repeat(48), pcr1: '02'.repeat(48), pcr2: '03'.repeat(48) };
 const of = { tee: 'nitro', ...pcrs } as const;
-const root = createSimulatedRoot();
+const root = await createSimulatedRoot();
 const now = new Date();
 const evidence = await createSimulatedAttester(root, { ...of, pcr8: '08'.repeat(48) }).attest({});
-const { claims } = verifyEvidence(evidence, { allowSimulated: [root.fingerprint], now });
+const { claims } = await verifyEvidence(evidence, { allowSimulated: [root.fingerprint], now });
 const base = { project: 'digits', model: 'ab'.repeat(32) };
 const simulated = { tee: 'simulated', root: root.fingerprint, of } as const;
 const policy = (more: Partial<Policy> = {}): Policy => ({ any: [simulated], ...base, ...more });

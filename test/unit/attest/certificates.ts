@@ -1,5 +1,5 @@
 import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
-import { der, encodeOid, TAG } from '../../../src/attest/der.ts';
+import { der, encodeOid, TAG } from './der.ts';
 
 /** Extensions as raw DER, so that tests can write what no honest library would. */
 export interface RawCertificate {

@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { parseCertificate } from '../../../src/attest/certificate.ts';
 import { verifyChain } from '../../../src/attest/chain.ts';
-import { der, TAG } from '../../../src/attest/der.ts';
 import { SIMULATED_OID } from '../../../src/attest/simulated-certificate.ts';
 import {
   basicConstraints,
@@ -14,10 +13,13 @@ import {
   SIGN_DATA,
   utc,
 } from './certificates.ts';
+import { der, TAG } from './der.ts';
 
 const [rootKey, middleKey, leafKey] = [newKey(), newKey(), newKey()];
 const now = new Date('2026-11-22T00:00:00Z');
 type Change = Partial<RawCertificate>;
+const NULL = Buffer.from([5, 0]);
+const generalized = (text: string) => der(TAG.generalizedTime, Buffer.from(text));
 
 /** A chain of three: root, intermediate, leaf. */
 function chain(change: { root?: Change; middle?: Change; leaf?: Change } = {}) {
@@ -130,12 +132,33 @@ describe('hostile certificates', () => {
     ['the 31st of February', { times: [utc('200231000000Z'), utc('491231235959Z')] }],
     ['a time with an offset', { times: [utc('200101000000+0100'), utc('491231235959Z')] }],
     ['a time of another type', { times: [der(TAG.utf8, Buffer.from('200101000000Z')), utc('491231235959Z')] }],
+    ['key usage without a bit', { extensions: [keyUsage(0)] }],
+    ['key usage with bits that nobody named', { extensions: [keyUsage(0, 0x80, 0x41)] }],
+    ['key usage with an unused bit set', { extensions: [keyUsage(7, 0xc0)] }],
+    ['an indefinite length inside', { version: Buffer.from('a0800201020000', 'hex') }],
+    ['a length not in its shortest form inside', { version: Buffer.from('a08103020102', 'hex') }],
+    ['a negative path length', { extensions: [basicConstraints(true, 0xff)] }],
+    ['a critical flag that says its default', { extensions: [extension('1.2.3', Buffer.alloc(0), 0)] }],
+    ['an identifier that the library cannot write out', { extensions: [extension(`2.25.${2n ** 127n}`, NULL)] }],
+    ['an identifier too large for a number', { extensions: [extension(`1.2.${2n ** 53n + 1n}`, NULL)] }],
+    ['fractions of a second', { times: [generalized('20200101000000.5Z'), utc('491231235959Z')] }],
+    ['a leap second', { times: [utc('161231235960Z'), utc('491231235959Z')] }],
+    ['a time without seconds', { times: [utc('2001010000Z'), utc('491231235959Z')] }],
+    ['a year before 100', { times: [generalized('00500101000000Z'), utc('491231235959Z')] }],
+    ['more than 16 KiB', { extensions: [extension('1.2.3', Buffer.alloc(1 << 14))] }],
+    ['five hundred extensions', { extensions: Array.from({ length: 500 }, (_, i) => extension(`1.2.${i}`, NULL)) }],
   ])('%s', (_, change) =>
     expect(parse(change)).toThrow(expect.objectContaining({ code: 'ERR_CERTIFICATE_MALFORMED' })),
   );
 
+  test('an extension of any other kind goes by its own bytes', () => {
+    // A subject alternative name that is none: for whoever understands that extension.
+    const { extensions } = parse({ extensions: [extension('2.5.29.17', Buffer.from('rubbish'), 0xff)] })();
+    expect(extensions.get('2.5.29.17')).toEqual({ critical: true, value: Buffer.from('rubbish') });
+  });
+
   test('generalized time', () => {
-    const times: [Buffer, Buffer] = [utc('991231235959Z'), der(TAG.generalizedTime, Buffer.from('20500101000000Z'))];
+    const times: [Buffer, Buffer] = [utc('991231235959Z'), generalized('20500101000000Z')];
     expect(parse({ times })()).toMatchObject({
       notBefore: new Date('1999-12-31T23:59:59Z'),
       notAfter: new Date('2050-01-01T00:00:00Z'),

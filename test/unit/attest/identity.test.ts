@@ -14,15 +14,14 @@ import {
 } from '../../../src/attest/index.ts';
 
 const measured = { tee: 'nitro', pcr0: '01'.repeat(48), pcr1: '02'.repeat(48), pcr2: '03'.repeat(48) } as const;
-const root = createSimulatedRoot();
+const root = await createSimulatedRoot();
 const attester = createSimulatedAttester(root, measured);
 const identity = { ed25519: randomBytes(32), keyConfig: encodeKeyConfig(randomBytes(1216), 7) };
 const nonce = randomBytes(32);
-const claims = async (given?: Uint8Array) =>
-  verifyEvidence(await attester.attest(identityRequest(identity, given)), {
-    allowSimulated: [root.fingerprint],
-    now: new Date(),
-  }).claims;
+const claims = async (given?: Uint8Array) => {
+  const evidence = await attester.attest(identityRequest(identity, given));
+  return (await verifyEvidence(evidence, { allowSimulated: [root.fingerprint], now: new Date() })).claims;
+};
 const statuses = (checks: { status: string }[]) => checks.map((c) => c.status);
 
 describe('identity', () => {
@@ -50,7 +49,7 @@ describe('identity', () => {
   });
 
   test('evidence that binds no key', async () => {
-    const { claims: none } = verifyEvidence(await attester.attest({}), { allowSimulated: [], now: new Date() });
+    const { claims: none } = await verifyEvidence(await attester.attest({}), { allowSimulated: [], now: new Date() });
     expect(statuses(checkIdentity(identity, none, null))).toEqual(['fail', 'fail', 'pass']);
   });
 

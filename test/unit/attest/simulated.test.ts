@@ -16,8 +16,8 @@ import {
   SIMULATED_CONTENT_TYPE,
   type VerifyEvidenceOptions,
   verifyEvidence,
-  verifySimulated,
 } from '../../../src/attest/index.ts';
+import { verifySimulated } from '../../../src/attest/simulated.ts';
 import {
   type CertificateRequest,
   makeCertificate,
@@ -32,7 +32,7 @@ import { basicConstraints, extension, newKey, rawCertificate, SIGN_DATA } from '
 const measured = { tee: 'nitro', pcr0: '01'.repeat(48), pcr1: '02'.repeat(48), pcr2: '03'.repeat(48) } as const;
 const now = new Date('2026-11-22T10:00:00Z');
 const HOUR = 3_600_000;
-const root = createSimulatedRoot();
+const root = await createSimulatedRoot();
 const attester = createSimulatedAttester(root, measured, () => now);
 const options = (more: Partial<VerifyEvidenceOptions> = {}): VerifyEvidenceOptions => ({
   allowSimulated: [root.fingerprint],
@@ -43,9 +43,9 @@ const failed = (evidence: Uint8Array, more: Partial<VerifyEvidenceOptions> = {})
   verifySimulated(evidence, options(more))
     .checks.filter((c) => c.status === 'fail')
     .map((c) => c.id);
-const code = (run: () => unknown): string => {
+const code = async (run: () => unknown): Promise<string> => {
   try {
-    run();
+    await run();
   } catch (error) {
     return (error as { code: string }).code;
   }
@@ -53,7 +53,7 @@ const code = (run: () => unknown): string => {
 };
 
 /** Evidence with anything about it replaced. */
-function forge(
+async function forge(
   change: {
     header?: Map<number, unknown>;
     document?: Partial<Parameters<typeof encodeDocument>[0]>;
@@ -62,9 +62,9 @@ function forge(
     tagged?: boolean;
     curve?: string;
   } = {},
-): Uint8Array {
+): Promise<Uint8Array> {
   const keys = generateKeyPairSync('ec', { namedCurve: change.curve ?? 'P-384' });
-  const certificate = makeCertificate(
+  const certificate = await makeCertificate(
     {
       subject: 'x',
       issuer: ROOT_NAME,
@@ -100,7 +100,7 @@ describe('simulated evidence', () => {
       nonce: Buffer.alloc(32, 7),
       publicKey: Buffer.alloc(32, 8),
     });
-    const { claims, checks } = verifyEvidence(evidence, options({ maxAgeSeconds: 300 }));
+    const { claims, checks } = await verifyEvidence(evidence, options({ maxAgeSeconds: 300 }));
     expect(checks.filter((c) => c.status !== 'pass')).toEqual([]);
     expect(claims).toMatchObject({
       tee: 'simulated',
@@ -136,22 +136,27 @@ describe('simulated evidence', () => {
     });
   });
 
-  test('the baseline of the forgeries verifies', () => expect(failed(forge())).toEqual([]));
+  test('the baseline of the forgeries verifies', async () => expect(failed(await forge())).toEqual([]));
 
-  test('wrong root', () => {
-    expect(failed(forge(), { allowSimulated: [] })).toEqual(['evidence.root']);
-    expect(failed(forge(), { allowSimulated: [createSimulatedRoot().fingerprint] })).toEqual(['evidence.root']);
+  test('wrong root', async () => {
+    expect(failed(await forge(), { allowSimulated: [] })).toEqual(['evidence.root']);
+    expect(failed(await forge(), { allowSimulated: [(await createSimulatedRoot()).fingerprint] })).toEqual([
+      'evidence.root',
+    ]);
   });
 
-  test('a root with the right name and another key', () => {
-    const other = createSimulatedRoot();
-    expect(failed(forge({ document: { cabundle: [other.certificate] } }))).toEqual(['evidence.root', 'evidence.chain']);
+  test('a root with the right name and another key', async () => {
+    const other = await createSimulatedRoot();
+    expect(failed(await forge({ document: { cabundle: [other.certificate] } }))).toEqual([
+      'evidence.root',
+      'evidence.chain',
+    ]);
   });
 
-  test('a leaf that does not say simulated', () =>
-    expect(failed(forge({ leaf: { simulated: false } }))).toEqual(['evidence.simulated']));
+  test('a leaf that does not say simulated', async () =>
+    expect(failed(await forge({ leaf: { simulated: false } }))).toEqual(['evidence.simulated']));
 
-  test('a leaf whose mark says something else, or is not critical', () => {
+  test('a leaf whose mark says something else, or is not critical', async () => {
     const keys = newKey();
     const sign = (value: Buffer, critical?: number) => {
       const extensions = [basicConstraints(false), SIGN_DATA, extension(SIMULATED_OID, value, critical)];
@@ -161,32 +166,34 @@ describe('simulated evidence', () => {
       );
       return forge({ signer: keys.privateKey, document: { certificate } });
     };
-    expect(failed(sign(SIMULATED_VALUE, 0xff))).toEqual(['evidence.chain']);
-    expect(failed(sign(Buffer.from([5, 0]), 0xff))).toEqual(['evidence.chain', 'evidence.simulated']);
-    expect(failed(sign(SIMULATED_VALUE))).toEqual(['evidence.chain', 'evidence.simulated']);
+    expect(failed(await sign(SIMULATED_VALUE, 0xff))).toEqual(['evidence.chain']);
+    expect(failed(await sign(Buffer.from([5, 0]), 0xff))).toEqual(['evidence.chain', 'evidence.simulated']);
+    expect(failed(await sign(SIMULATED_VALUE))).toEqual(['evidence.chain', 'evidence.simulated']);
   });
 
-  test('a leaf of another issuer', () => expect(failed(forge({ leaf: { issuer: 'x' } }))).toEqual(['evidence.chain']));
+  test('a leaf of another issuer', async () =>
+    expect(failed(await forge({ leaf: { issuer: 'x' } }))).toEqual(['evidence.chain']));
 
-  test('a leaf that is a CA', () => expect(failed(forge({ leaf: { ca: true } }))).toEqual(['evidence.chain']));
+  test('a leaf that is a CA', async () =>
+    expect(failed(await forge({ leaf: { ca: true } }))).toEqual(['evidence.chain']));
 
-  test('expired chain: reported at any time, refused where it matters', () => {
+  test('expired chain: reported at any time, refused where it matters', async () => {
     const later = new Date(now.getTime() + 5 * HOUR);
-    const { checks } = verifySimulated(forge(), options({ now: later }));
+    const { checks } = verifySimulated(await forge(), options({ now: later }));
     expect(checks.find((c) => c.id === 'evidence.valid-now')?.status).toBe('skipped');
-    expect(failed(forge(), { now: later })).toEqual([]);
-    expect(failed(forge(), { now: later, at: later })).toEqual(['evidence.validity']);
-    expect(failed(forge(), { now: later, maxAgeSeconds: 300 })).toEqual(['evidence.valid-now', 'evidence.time']);
+    expect(failed(await forge(), { now: later })).toEqual([]);
+    expect(failed(await forge(), { now: later, at: later })).toEqual(['evidence.validity']);
+    expect(failed(await forge(), { now: later, maxAgeSeconds: 300 })).toEqual(['evidence.valid-now', 'evidence.time']);
     const document = { timestamp: later.getTime() };
-    expect(failed(forge({ document }), { now: later })).toEqual(['evidence.validity']);
+    expect(failed(await forge({ document }), { now: later })).toEqual(['evidence.validity']);
   });
 
-  test('evidence from the future', () =>
-    expect(failed(forge({ document: { timestamp: now.getTime() + 30 * 60_000 } }))).toEqual(['evidence.time']));
+  test('evidence from the future', async () =>
+    expect(failed(await forge({ document: { timestamp: now.getTime() + 30 * 60_000 } }))).toEqual(['evidence.time']));
 
-  test('debug enclave is called that', () => {
+  test('debug enclave is called that', async () => {
     const pcrs = new Map(Array.from({ length: 16 }, (_, i) => [i, Buffer.alloc(48, i < 3 ? 0 : 1)]));
-    const { checks, claims } = verifySimulated(forge({ document: { pcrs } }), options());
+    const { checks, claims } = verifySimulated(await forge({ document: { pcrs } }), options());
     expect(claims.debug).toBe(true);
     expect(checks.find((c) => c.id === 'evidence.debug')).toMatchObject({
       status: 'fail',
@@ -194,14 +201,14 @@ describe('simulated evidence', () => {
     });
   });
 
-  test('signed by another key', () => {
+  test('signed by another key', async () => {
     const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-384' });
-    expect(failed(forge({ signer: privateKey }))).toEqual(['evidence.signature']);
+    expect(failed(await forge({ signer: privateKey }))).toEqual(['evidence.signature']);
   });
 
-  test('a leaf key on another curve', () => {
-    expect(failed(forge({ curve: 'brainpoolP384r1' }))).toEqual(['evidence.signature']);
-    expect(code(() => failed(forge({ curve: 'P-521' })))).toBe('ERR_EVIDENCE_MALFORMED');
+  test('a leaf key on another curve', async () => {
+    expect(failed(await forge({ curve: 'brainpoolP384r1' }))).toEqual(['evidence.signature']);
+    expect(await code(async () => failed(await forge({ curve: 'P-521' })))).toBe('ERR_EVIDENCE_MALFORMED');
   });
 
   test.each([
@@ -223,10 +230,14 @@ describe('simulated evidence', () => {
       ]),
       'ERR_EVIDENCE_MALFORMED',
     ],
-  ])('%s', (_, header, expected) => expect(code(() => verifySimulated(forge({ header }), options()))).toBe(expected));
+  ])('%s', async (_, header, expected) =>
+    expect(await code(async () => verifySimulated(await forge({ header }), options()))).toBe(expected),
+  );
 
-  test('tagged', () =>
-    expect(code(() => verifySimulated(forge({ tagged: true }), options()))).toBe('ERR_COSE_MALFORMED'));
+  test('tagged', async () =>
+    expect(await code(async () => verifySimulated(await forge({ tagged: true }), options()))).toBe(
+      'ERR_COSE_MALFORMED',
+    ));
 
   test.each<[string, Partial<Parameters<typeof encodeDocument>[0]>]>([
     ['too few registers', { pcrs: new Map([[0, Buffer.alloc(48)]]) }],
@@ -241,8 +252,10 @@ describe('simulated evidence', () => {
     ['time zero', { timestamp: 0 }],
     ['a time that is not one', { timestamp: 2 ** 52 }],
     ['no module', { moduleId: '' }],
-  ])('malformed document: %s', (_, document) =>
-    expect(code(() => verifySimulated(forge({ document }), options()))).toBe('ERR_EVIDENCE_MALFORMED'),
+  ])('malformed document: %s', async (_, document) =>
+    expect(await code(async () => verifySimulated(await forge({ document }), options()))).toBe(
+      'ERR_EVIDENCE_MALFORMED',
+    ),
   );
 
   test.each<[string, (map: Map<unknown, unknown>) => unknown]>([
@@ -254,32 +267,33 @@ describe('simulated evidence', () => {
     ['registers by name', (map) => map.set('pcrs', new Map([['0', Buffer.alloc(48)]]))],
     ['a time as text', (map) => map.set('timestamp', '2026')],
     ['user data as text', (map) => map.set('user_data', 'u')],
-  ])('malformed document: %s', (_, change) => {
-    const payload = parseSign1(forge(), { what: 'e', maxBytes: 16384, tag: 'forbidden' }).payload;
+  ])('malformed document: %s', async (_, change) => {
+    const payload = parseSign1(await forge(), { what: 'e', maxBytes: 16384, tag: 'forbidden' }).payload;
     const map = decodeCbor(payload, { what: 'd', maxBytes: 16384 }) as Map<unknown, unknown>;
     change(map);
-    expect(code(() => parseDocument(encodeCbor(map), 'deterministic'))).toBe('ERR_EVIDENCE_MALFORMED');
+    expect(await code(() => parseDocument(encodeCbor(map), 'deterministic'))).toBe('ERR_EVIDENCE_MALFORMED');
   });
 
-  test('an indefinite map is a real document’s, never ours', () => {
-    const payload = Buffer.from(parseSign1(forge(), { what: 'e', maxBytes: 16384, tag: 'forbidden' }).payload);
+  test('an indefinite map is a real document’s, never ours', async () => {
+    const payload = Buffer.from(parseSign1(await forge(), { what: 'e', maxBytes: 16384, tag: 'forbidden' }).payload);
     const indefinite = Buffer.concat([Buffer.from([0xbf]), payload.subarray(1), Buffer.from([0xff])]);
     expect(parseDocument(indefinite, 'any').moduleId).toBe('m');
-    expect(code(() => parseDocument(indefinite, 'deterministic'))).toBe('ERR_CBOR_MALFORMED');
+    expect(await code(() => parseDocument(indefinite, 'deterministic'))).toBe('ERR_CBOR_MALFORMED');
   });
 
-  test('a certificate as PEM, or with bytes after it', () => {
+  test('a certificate as PEM, or with bytes after it', async () => {
     const pem = Buffer.from(
       `-----BEGIN CERTIFICATE-----\n${root.certificate.toString('base64')}\n-----END CERTIFICATE-----\n`,
     );
     const tail = Buffer.concat([root.certificate, Buffer.from([0])]);
-    for (const bytes of [pem, tail]) expect(code(() => parseCertificate(bytes, 'c'))).toBe('ERR_CERTIFICATE_MALFORMED');
+    for (const bytes of [pem, tail])
+      expect(await code(() => parseCertificate(bytes, 'c'))).toBe('ERR_CERTIFICATE_MALFORMED');
   });
 
   test('truncated at every length', async () => {
     const evidence = await attester.attest({});
     for (let length = 0; length < evidence.length; length += 1) {
-      expect(code(() => verifyEvidence(evidence.subarray(0, length), options()))).toMatch(/^ERR_/);
+      expect(await code(() => verifyEvidence(evidence.subarray(0, length), options()))).toMatch(/^ERR_/);
     }
   });
 
@@ -288,15 +302,14 @@ describe('simulated evidence', () => {
     for (let i = 0; i < evidence.length; i += i < 60 ? 1 : 7) {
       const bytes = Buffer.from(evidence);
       bytes[i] = (bytes[i] ?? 0) ^ (1 << (i % 8));
-      expect(
-        code(() => expect(failed(bytes)).not.toEqual([])),
-        `byte ${i}`,
-      ).toMatch(/^(none|ERR_(COSE|CBOR|EVIDENCE|CERTIFICATE)_.*)$/);
+      expect(await code(() => expect(failed(bytes)).not.toEqual([])), `byte ${i}`).toMatch(
+        /^(none|ERR_(COSE|CBOR|EVIDENCE|CERTIFICATE)_.*)$/,
+      );
     }
   });
 
-  test('oversized', () =>
-    expect(code(() => verifySimulated(new Uint8Array(1 << 20), options()))).toBe('ERR_CBOR_MALFORMED'));
+  test('oversized', async () =>
+    expect(await code(() => verifySimulated(new Uint8Array(1 << 20), options()))).toBe('ERR_CBOR_MALFORMED'));
 });
 
 describe('the local root', () => {
@@ -326,7 +339,7 @@ describe('the local root', () => {
   test('is refused when key and certificate differ', async () => {
     const path = dir();
     await loadOrCreateLocalRoot(path);
-    writeFileSync(join(path, 'root.der'), createSimulatedRoot().certificate);
+    writeFileSync(join(path, 'root.der'), (await createSimulatedRoot()).certificate);
     await expect(loadOrCreateLocalRoot(path)).rejects.toMatchObject({ code: 'ERR_SIMULATED_ROOT' });
     rmSync(join(path, 'root.key'));
     await expect(loadOrCreateLocalRoot(path)).rejects.toMatchObject({ code: 'ERR_FILE_NOT_FOUND' });
@@ -334,7 +347,7 @@ describe('the local root', () => {
     expect(readFileSync(join(path, 'root.der')).length).toBeGreaterThan(0);
   });
 
-  test('its key signs what its certificate verifies', () => {
+  test('its key signs what its certificate verifies', async () => {
     const message = Buffer.from('m');
     const { x509 } = parseCertificate(root.certificate, 'root');
     expect(x509.publicKey.equals(createPublicKey(root.key))).toBe(true);

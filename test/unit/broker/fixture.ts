@@ -8,7 +8,7 @@ import { wrapShare } from '../../../src/seal/recipients.ts';
 import { keyCommitment } from '../../../src/seal/secrets.ts';
 
 export const measured = { tee: 'nitro', pcr0: '01'.repeat(48), pcr1: '02'.repeat(48), pcr2: '03'.repeat(48) } as const;
-export const root = createSimulatedRoot();
+export const root = await createSimulatedRoot();
 export const model = 'ab'.repeat(32);
 
 export interface Owner {

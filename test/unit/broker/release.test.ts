@@ -257,7 +257,7 @@ describe('attacks with evidence', () => {
 
   test('wrong root', async () => {
     const { ask } = await setup();
-    const attester = createSimulatedAttester(createSimulatedRoot(), measured);
+    const attester = createSimulatedAttester(await createSimulatedRoot(), measured);
     await expect(ask({ attester })).rejects.toMatchObject(refused('ERR_RELEASE_EVIDENCE', 'evidence.root'));
   });
 
