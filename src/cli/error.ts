@@ -21,10 +21,8 @@ export function renderError(error: AtomaError, json: boolean): void {
     process.stderr.write(`${error.stack}\n${error.cause instanceof Error ? `cause: ${error.cause.stack}\n` : ''}`);
 }
 
-/** Text out of hostile files (names, certificate fields) must not drive the terminal. */
-export const printable = (text: string): string =>
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is removed
-  stripVTControlCharacters(text).replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, '\ufffd');
+/** Text out of hostile files (names, certificate fields) must not drive the terminal, nor forge a line of ours. */
+export const printable = (text: string): string => stripVTControlCharacters(text).replace(/[\p{Cc}\p{Cf}]/gu, '\ufffd');
 
 /** Gives everything that can be thrown a stable code and an exit code. */
 export async function toAtomaError(thrown: unknown): Promise<AtomaError> {
