@@ -79,7 +79,7 @@ export function createInferenceServer({ config, model, sign, evidenceFile }: Ser
   };
 
   const route = async (request: Request): Promise<Response> => {
-    const { pathname, searchParams } = new URL(request.path, 'http://enclave');
+    const [pathname = '', query] = request.path.split('?', 2);
     const resource = modelPath(pathname);
     const method = resource === '/infer' ? 'POST' : 'GET';
     const answer = (() => {
@@ -94,7 +94,7 @@ export function createInferenceServer({ config, model, sign, evidenceFile }: Ser
         case '/v2/health/ready':
           return () => json({ ready: true });
         case '/.well-known/attestation':
-          return () => attestation(searchParams);
+          return () => attestation(new URLSearchParams(query));
       }
       return undefined;
     })();

@@ -3,6 +3,10 @@ import { accessSync, constants, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type AtomaError, missingError } from '../core/errors.ts';
 
+/** True for the root of the whole machine, or of a container without user namespaces; not for one that only seems so. */
+export const isHostRoot = (): boolean =>
+  process.getuid?.() === 0 && /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'utf8'));
+
 /** Whom the enclave runs as where the launcher is root: no one of consequence ("nobody" on every Linux). */
 export const UNPRIVILEGED = 65534;
 
@@ -20,7 +24,7 @@ export function spawnInNamespaces(command: string[]): ChildProcess {
   const setpriv = [
     tool('setpriv'),
     '--pdeathsig=KILL',
-    ...(process.getuid?.() === 0 ? [`--reuid=${UNPRIVILEGED}`, `--regid=${UNPRIVILEGED}`, '--clear-groups'] : []),
+    ...(isHostRoot() ? [`--reuid=${UNPRIVILEGED}`, `--regid=${UNPRIVILEGED}`, '--clear-groups'] : []),
   ];
   const unshare = [
     tool('unshare'),

@@ -11,7 +11,7 @@ import { type CallOptions, call, type Reply } from '../enclave/http2.ts';
 import { type MeasuredEif, requireCrc, type StreamOptions } from '../nitro/index.ts';
 import { type HostChannel, type HostServices, serveEnclave } from './host.ts';
 import { feedImage, sendGo } from './image-feed.ts';
-import { UNPRIVILEGED } from './namespaces.ts';
+import { isHostRoot, UNPRIVILEGED } from './namespaces.ts';
 import { createRuntimeDirectory } from './runtime-directory.ts';
 import { startStage } from './stage-process.ts';
 import { withReadableToolkit } from './toolkit.ts';
@@ -45,6 +45,8 @@ export interface Enclave {
 }
 
 const HOSTNAME = 'enclave';
+/** Of what the image prints, the rest of a line is dropped. */
+const LONGEST_LINE = 16 << 10;
 /** From the init's first instruction to the program's connection. */
 const CONNECT_MS = 60_000;
 
@@ -57,7 +59,7 @@ const CONNECT_MS = 60_000;
  * error the program inside reports: refused by a broker, another owner, another model, ...
  */
 export async function launchSimulated(options: LaunchOptions): Promise<Enclave> {
-  const owner = process.getuid?.() === 0 ? UNPRIVILEGED : undefined;
+  const owner = isHostRoot() ? UNPRIVILEGED : undefined;
   const runtime = createRuntimeDirectory(owner);
   const cleanUp: (() => unknown)[] = [runtime.remove];
   const stop = async () => {
@@ -65,8 +67,8 @@ export async function launchSimulated(options: LaunchOptions): Promise<Enclave> 
   };
   try {
     const clock = stopwatch();
-    const { server, connection } = await listen(runtime.socket, owner);
-    cleanUp.push(() => server.close());
+    const listener = await listen(runtime.socket, owner);
+    cleanUp.push(listener.close);
     const toolkit = withReadableToolkit(runtime.path, owner);
     const stage = startStage({ root: runtime.root, sockets: runtime.sockets, hostname: HOSTNAME }, toolkit);
     const ended = new Promise<void>((resolve) => stage.child.once('close', () => resolve()));
@@ -93,7 +95,7 @@ export async function launchSimulated(options: LaunchOptions): Promise<Enclave> 
       throw new AtomaError('unexpected', 'ERR_ENCLAVE_ENDED', `the enclave ended before it served: ${log.last()}`);
     });
     dead.catch(() => {});
-    const socket = await Promise.race([connection(CONNECT_MS), dead]);
+    const socket = await Promise.race([listener.connection(CONNECT_MS), dead]);
     clock.lap('boot to program');
     const channel: HostChannel = await serveEnclave(socket, options.host, attester);
     cleanUp.push(() => channel.close());
@@ -143,22 +145,29 @@ async function listen(path: string, owner: number | undefined) {
     server.listen(path, resolve);
   });
   if (owner !== undefined) chownSync(path, owner, owner);
-  const connection = (timeoutMs: number): Promise<Socket> => {
-    const timer = setTimeout(() => {
-      const why = `the enclave's program did not connect within ${timeoutMs / 1000} s`;
-      first.reject(new AtomaError('unexpected', 'ERR_ENCLAVE_SILENT', why));
-    }, timeoutMs);
-    return first.promise.finally(() => clearTimeout(timer));
+  let timer: NodeJS.Timeout | undefined;
+  return {
+    connection(timeoutMs: number): Promise<Socket> {
+      timer = setTimeout(() => {
+        const why = `the enclave's program did not connect within ${timeoutMs / 1000} s`;
+        first.reject(new AtomaError('unexpected', 'ERR_ENCLAVE_SILENT', why));
+      }, timeoutMs);
+      return first.promise.finally(() => clearTimeout(timer));
+    },
+    close() {
+      clearTimeout(timer);
+      server.close();
+    },
   };
-  return { server, connection };
 }
 
 function keepLog(outputs: Readable[], onLog?: (line: string) => void) {
   let last = 'it said nothing';
   for (const output of outputs) {
     createInterface({ input: output }).on('line', (line) => {
-      last = line.slice(0, 500).replace(/\p{Cc}+/gu, ' ');
-      onLog?.(last);
+      const clean = line.slice(0, LONGEST_LINE).replace(/\p{Cc}+/gu, ' ');
+      last = clean.slice(0, 500);
+      onLog?.(clean);
     });
   }
   return { last: () => last };

@@ -16,13 +16,20 @@ export interface Toolkit {
  */
 export function withReadableToolkit(directory: string, owner: number | undefined): Toolkit {
   const toolkit = { node: process.execPath, stage: stagePath() };
-  const koffi = fileURLToPath(import.meta.resolve('koffi'));
-  if (owner === undefined || [toolkit.node, toolkit.stage, koffi].every(readableByAll)) return toolkit;
+  const readable = owner === undefined || [toolkit.node, toolkit.stage, koffiPath()].every(readableByAll);
+  return readable ? toolkit : copyToolkit(directory);
+}
+
+const koffiPath = () => fileURLToPath(import.meta.resolve('koffi'));
+
+/** Node, the stage and what it imports, readable by everybody. */
+export function copyToolkit(directory: string): Toolkit {
+  const stage = stagePath();
   const copy = join(directory, 'toolkit');
-  const sources = dirname(dirname(toolkit.stage));
-  const modules = dirname(dirname(koffi));
+  const sources = dirname(dirname(stage));
+  const modules = dirname(dirname(koffiPath()));
   const wanted: [from: string, to: string][] = [
-    [toolkit.node, 'node'],
+    [process.execPath, 'node'],
     [join(dirname(sources), 'package.json'), 'package/package.json'],
     ...['launch', 'image', 'core'].map((part): [string, string] => [join(sources, part), `package/src/${part}`]),
     ...['koffi', '@koromix'].map((name): [string, string] => [join(modules, name), `package/node_modules/${name}`]),
@@ -31,7 +38,7 @@ export function withReadableToolkit(directory: string, owner: number | undefined
   for (const [from, to] of wanted) cpSync(from, join(copy, to), { recursive: true, dereference: true });
   for (const path of ['', ...readdirSync(copy, { recursive: true, encoding: 'utf8' })])
     chmodSync(join(copy, path), 0o755);
-  return { node: join(copy, 'node'), stage: join(copy, 'package/src/launch', basename(toolkit.stage)) };
+  return { node: join(copy, 'node'), stage: join(copy, 'package/src/launch', basename(stage)) };
 }
 
 function readableByAll(path: string): boolean {

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { cpioArchive, type TreeEntry } from '../../../src/image/cpio.ts';
@@ -8,14 +8,23 @@ import { bytesPart, type WrittenEif, writeEif } from '../../../src/nitro/index.t
  * An image whose /init is a Node script: the test's own Node and its libraries, no kernel worth the name. It exercises
  * the launcher with nothing of the build in between.
  */
-export async function probeImage(directory: string, script: string, extra: TreeEntry[] = []): Promise<WrittenEif> {
+export async function probeImage(
+  directory: string,
+  script: string,
+  files: Record<string, string> = {},
+): Promise<WrittenEif> {
+  mkdirSync(directory, { recursive: true });
   const ramdisk0 = [
     ...directories('bin', ...parents(libraries())),
     file('init', Buffer.from(`#!/bin/node\n${script}\n`), 0o755),
     file('bin/node', readFileSync(process.execPath), 0o755),
     ...libraries().map((path) => file(path.slice(1), readFileSync(realpathSync(path)), 0o755)),
   ];
-  const ramdisk1 = [...directories('rootfs'), file('rootfs/hello', Buffer.from('hello\n')), ...extra];
+  const ramdisk1 = [
+    ...directories('rootfs'),
+    file('rootfs/hello', Buffer.from('hello\n')),
+    ...Object.entries(files).map(([name, content]) => file(`rootfs/${name}`, Buffer.from(content))),
+  ];
   return writeEif({
     kernel: bytesPart(Buffer.from('not a kernel')),
     cmdline: 'console=ttyS0',
