@@ -1,5 +1,6 @@
 import { Args, Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/base.ts';
+import { printable } from '../cli/error.ts';
 import { allowSimulated } from '../cli/flags.ts';
 import { table } from '../cli/table.ts';
 
@@ -49,9 +50,8 @@ them. --tee simulated really runs what was measured, isolated by Linux namespace
     if (result.simulated) this.note('SIMULATED: no hardware vouches for this answer');
     for (const output of result.outputs) {
       const values = JSON.stringify(output.data);
-      this.log(
-        `${output.name} ${output.datatype} [${output.shape}] ${values.length > 200 ? `${values.slice(0, 200)}...` : values}`,
-      );
+      const shown = values.length > 200 ? `${values.slice(0, 200)}...` : values;
+      this.log(printable(`${output.name} ${output.datatype} [${output.shape}] ${shown}`));
     }
     this.log(table(Object.entries(result.timings).map(([name, ms]) => [name, `${ms.toFixed(0)} ms`])));
     return result;
