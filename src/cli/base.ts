@@ -1,5 +1,7 @@
 import { Command, type Interfaces } from '@oclif/core';
+import { AtomaError } from '../core/errors.ts';
 import type { OnProgress } from '../core/progress.ts';
+import { isJson, renderError } from './error.ts';
 import { Progress } from './progress.ts';
 
 export type FlagsOf<T extends typeof Command> = Interfaces.InferredFlags<T['flags']>;
@@ -12,6 +14,27 @@ export abstract class BaseCommand extends Command {
   static override enableJsonFlag = true;
 
   #progress: Progress | undefined;
+
+  /** A command that ends by itself when it is told to overrides this. */
+  protected handlesSignals = false;
+
+  /** Ctrl-C ends a command like a failure does: temporary files go (core/temporary.ts), and the exit code says so. */
+  protected override async init(): Promise<void> {
+    await super.init();
+    if (this.handlesSignals) return;
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => this.#interrupt(signal));
+  }
+
+  #interrupt(signal: string): never {
+    this.#progress?.stop();
+    const error = new AtomaError(
+      'unexpected',
+      'ERR_INTERRUPTED',
+      `stopped by ${signal}; nothing was left half-written`,
+    );
+    renderError(error, isJson(this.argv));
+    process.exit(error.exitCode);
+  }
 
   /** Draws progress on stderr; a command that is done or failed leaves no half-drawn line. */
   protected get onProgress(): OnProgress {

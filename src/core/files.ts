@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { AtomaError, usageError } from './errors.ts';
+import { temporary } from './temporary.ts';
 
 /**
  * A file that appears whole or not at all: written as PATH.partial (0600), synced, then renamed over PATH.
@@ -13,12 +14,14 @@ export class AtomicFile {
   readonly partial: string;
   readonly handle: FileHandle;
   readonly #mode: number;
+  readonly #keep: () => void;
 
   private constructor(path: string, partial: string, handle: FileHandle, mode: number) {
     this.path = path;
     this.partial = partial;
     this.handle = handle;
     this.#mode = mode;
+    this.#keep = temporary(partial);
   }
 
   static async create(path: string, mode = 0o600): Promise<AtomicFile> {
@@ -40,6 +43,7 @@ export class AtomicFile {
       await this.handle.sync();
       await this.handle.close();
       await rename(this.partial, this.path);
+      this.#keep();
       await syncDirectory(dirname(this.path));
     } catch (error) {
       await this.abort();
@@ -51,6 +55,7 @@ export class AtomicFile {
   async abort(): Promise<void> {
     await this.handle.close().catch(() => {});
     await rm(this.partial, { force: true });
+    this.#keep();
   }
 }
 

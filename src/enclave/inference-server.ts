@@ -36,6 +36,7 @@ export function createInferenceServer({ config, model, sign, evidenceFile }: Ser
   };
 
   const infer = async ({ body, headers }: Request): Promise<Response> => {
+    const received = performance.now();
     const nonce = readNonce(headers['atoma-nonce']);
     const request = parseInferRequest(body, model);
     const started = performance.now();
@@ -48,8 +49,13 @@ export function createInferenceServer({ config, model, sign, evidenceFile }: Ser
     const answer = json(response);
     return {
       ...answer,
-      // A byte sequence of RFC 8941 section 3.3.5.
-      headers: { ...answer.headers, 'atoma-receipt': `:${Buffer.from(receipt).toString('base64')}:` },
+      headers: {
+        ...answer.headers,
+        // A byte sequence of RFC 8941 section 3.3.5.
+        'atoma-receipt': `:${Buffer.from(receipt).toString('base64')}:`,
+        // Milliseconds (W3C Server Timing): the model, and the whole request from its last byte to its receipt.
+        'server-timing': `model;dur=${executionTimeMs.toFixed(3)}, total;dur=${(performance.now() - received).toFixed(3)}`,
+      },
     };
   };
 

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { chownSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { temporary } from '../core/temporary.ts';
 
 /** What a launch keeps on the host while it runs: an empty mount point and the directory of its one socket. */
 export interface RuntimeDirectory {
@@ -27,6 +28,7 @@ export function createRuntimeDirectory(owner?: number): RuntimeDirectory {
   const path = join(parent, `${PREFIX}.${process.pid}.${startTime(process.pid)}.${randomBytes(6).toString('hex')}`);
   // Others may pass through but not look: the sockets' directory itself is its user's alone.
   mkdirSync(path, { mode: 0o711 });
+  const keep = temporary(path);
   const root = join(path, 'root');
   const sockets = join(path, 'sockets');
   for (const directory of [root, sockets]) {
@@ -38,7 +40,10 @@ export function createRuntimeDirectory(owner?: number): RuntimeDirectory {
     root,
     sockets,
     socket: join(sockets, 'host.sock'),
-    remove: () => rmSync(path, { recursive: true, force: true }),
+    remove: () => {
+      rmSync(path, { recursive: true, force: true });
+      keep();
+    },
   };
 }
 

@@ -4,6 +4,7 @@ import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { usageError } from '../core/errors.ts';
 import { ioError } from '../core/files.ts';
+import { temporary } from '../core/temporary.ts';
 
 /** A directory beside `out` in which outputs come to be. */
 export interface Staging {
@@ -30,7 +31,8 @@ export async function stagingDirectory(out: string): Promise<Staging> {
     }
     const path = join(parent, `${prefix}${process.pid}-${randomBytes(6).toString('hex')}.partial`);
     await mkdir(path, { mode: 0o755 });
-    return { path, remove: () => rm(path, { recursive: true, force: true }) };
+    const keep = temporary(path);
+    return { path, remove: () => rm(path, { recursive: true, force: true }).finally(keep) };
   } catch (error) {
     throw ioError(error, `cannot write to ${parent}`);
   }

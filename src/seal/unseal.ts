@@ -4,6 +4,7 @@ import { hex } from '../core/bytes.ts';
 import { usageError } from '../core/errors.ts';
 import { ioError } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
+import { temporary } from '../core/temporary.ts';
 import { modelDigest } from '../model/model.ts';
 import { type ParsedHeader, verifyHeaderSignature } from './header.ts';
 import type { SealIndex } from './index-part.ts';
@@ -53,6 +54,7 @@ export async function unsealFile(options: UnsealOptions): Promise<UnsealResult> 
     const run: RunOptions = { phase: 'unsealing', doing: `cannot write ${options.out}`, onProgress, signal };
     // One name, so that what a killed run left is replaced by the next one and plaintext does not pile up.
     const partial = join(dirname(out), `.${basename(out)}.unseal.partial`);
+    const keep = temporary(partial);
     try {
       await rm(partial, { recursive: true, force: true });
       await mkdir(partial, { mode: 0o700 });
@@ -67,6 +69,8 @@ export async function unsealFile(options: UnsealOptions): Promise<UnsealResult> 
     } catch (error) {
       await rm(partial, { recursive: true, force: true });
       throw ioError(error, run.doing);
+    } finally {
+      keep();
     }
     return {
       out: options.out,

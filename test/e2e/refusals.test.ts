@@ -294,11 +294,37 @@ describe('verify', () => {
 });
 
 describe('killed in the middle', () => {
-  const killDuring = async (args: string[], ms: number) => {
+  const killDuring = async (args: string[], ms: number, signal: NodeJS.Signals = 'SIGKILL') => {
     const child = spawn(join(root, 'bin/atoma-tee'), args, { env: { ...process.env, ...env }, stdio: 'ignore' });
-    setTimeout(() => child.kill('SIGKILL'), ms);
-    await new Promise((resolve) => child.on('exit', resolve));
+    setTimeout(() => child.kill(signal), ms);
+    return await new Promise<number | null>((resolve) => child.on('exit', resolve));
   };
+
+  test.each([
+    ['SIGINT', 600],
+    ['SIGTERM', 900],
+  ] as const)('build, by %s after %d ms: exit 1, and nothing is left', async (signal, ms) => {
+    mkdirSync(at(signal));
+    expect(await killDuring(['build', digits, '--out', at(signal, 'out')], ms, signal)).toBe(1);
+    expect(readdirSync(at(signal))).toEqual([]);
+  });
+
+  test('run, by SIGINT: exit 1, no socket or process is left', async () => {
+    mkdirSync(at('tmp'));
+    const before = spawnSync('pgrep', ['-c', '-f', '/app/program.mjs'], { encoding: 'utf8' }).stdout;
+    const child = spawn(join(root, 'bin/atoma-tee'), runArgs(), {
+      env: { ...process.env, ...env, TMPDIR: at('tmp') },
+      stdio: 'ignore',
+    });
+    while (readdirSync(at('tmp')).length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    child.kill('SIGINT');
+    expect(await new Promise((resolve) => child.on('exit', resolve))).toBe(1);
+    expect(readdirSync(at('tmp'))).toEqual([]);
+    await expect
+      .poll(() => spawnSync('pgrep', ['-c', '-f', '/app/program.mjs'], { encoding: 'utf8' }).stdout, { timeout: 5000 })
+      .toBe(before);
+  });
 
   test.each([150, 400, 700, 1000])(
     'build, after %d ms: the old output is whole, and the next run succeeds',

@@ -17,6 +17,8 @@ memory so far: a restart forgets epochs. Prints its address on stdout when it is
     'allow-simulated': allowSimulated,
   };
 
+  protected override handlesSignals = true;
+
   async run() {
     const { flags } = await this.parse(BrokerServe);
     const { startBroker } = await import('../../tasks/broker.ts');

@@ -129,7 +129,7 @@ describe('is refused, and leaves nothing, with', () => {
   test('another toolkit than the locked one', async () => {
     const project = await tinyProject();
     writeFileSync(project.programPath, 'console.log("another");\n');
-    await refused(project, { code: 'ERR_LOCK_TOOLKIT', exitCode: 3, hint: expect.stringContaining('lock --update') });
+    await refused(project, { code: 'ERR_LOCK_TOOLKIT', exitCode: 3, hint: expect.stringContaining('lock --toolkit') });
   });
 
   test('no enclave program', async () => {
