@@ -1,10 +1,20 @@
 import { randomBytes } from 'node:crypto';
-import { chownSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { temporary } from '../core/temporary.ts';
 
-/** What a launch keeps on the host while it runs: an empty mount point and the directory of its one socket. */
+/** What a launch keeps on the host while it runs: an empty mount point and its one socket. */
 export interface RuntimeDirectory {
   path: string;
   /** Where the stage mounts the enclave's tmpfs (in its own mount namespace: here it stays empty). */
@@ -19,21 +29,25 @@ const PREFIX = 'atoma-tee-launch';
 const LONGEST_PARENT = 48;
 
 /**
- * Makes one, owned by `owner` where that is another user, after removing what killed launchers of this user left.
+ * Makes one for `owner`, where that is another user, after removing what killed launchers of this user left.
  * The name holds the launcher's pid and start time, so a leftover is recognised without a file to read.
  */
 export function createRuntimeDirectory(owner?: number): RuntimeDirectory {
-  const parent = tmpdir().length <= LONGEST_PARENT ? tmpdir() : '/tmp';
+  const parent = tmpdir().length <= LONGEST_PARENT && isTrusted(tmpdir()) ? tmpdir() : '/tmp';
   removeLeftovers(parent);
   const path = join(parent, `${PREFIX}.${process.pid}.${startTime(process.pid)}.${randomBytes(6).toString('hex')}`);
-  // Others may pass through but not look: the sockets' directory itself is its user's alone.
-  mkdirSync(path, { mode: 0o711 });
+  mkdirSync(path, { mode: 0o700 });
   const keep = temporary(path);
   const root = join(path, 'root');
   const sockets = join(path, 'sockets');
-  for (const directory of [root, sockets]) {
-    mkdirSync(directory, { mode: 0o700 });
-    if (owner !== undefined) chownSync(directory, owner, owner);
+  for (const directory of [root, sockets]) mkdirSync(directory, { mode: 0o700 });
+  // Whatever the umask: others may pass through, but not look.
+  chmodSync(path, 0o711);
+  if (owner !== undefined) {
+    chownSync(root, owner, owner);
+    // The owner may reach its socket, and no more: in a directory of somebody else's, root would chown what that one put there.
+    chownSync(sockets, -1, owner);
+    chmodSync(sockets, 0o710);
   }
   return {
     path,
@@ -45,6 +59,28 @@ export function createRuntimeDirectory(owner?: number): RuntimeDirectory {
       keep();
     },
   };
+}
+
+/** True where nobody but root and this user can rename or replace what we make. */
+function isTrusted(directory: string): boolean {
+  try {
+    const real = realpathSync(directory);
+    const { uid, mode } = statSync(real);
+    const ours = uid === 0 || uid === process.getuid?.();
+    // Writable by others, but sticky: /tmp.
+    const safe = (mode & 0o022) === 0 || (mode & 0o1000) !== 0;
+    return ours && safe && (real === '/' || isTrusted(dirname(real)));
+  } catch {
+    return false;
+  }
+}
+
+/** A launcher that is root hands the launch to a user who must get here, and root's TMPDIR is often root's alone. */
+function othersMayPass(path: string): boolean {
+  for (let at = resolve(path); ; at = dirname(at)) {
+    if ((statSync(at).mode & 0o001) === 0) return false;
+    if (at === '/') return true;
+  }
 }
 
 function removeLeftovers(parent: string): void {
