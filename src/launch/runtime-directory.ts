@@ -33,7 +33,7 @@ const LONGEST_PARENT = 48;
  * The name holds the launcher's pid and start time, so a leftover is recognised without a file to read.
  */
 export function createRuntimeDirectory(owner?: number): RuntimeDirectory {
-  const parent = tmpdir().length <= LONGEST_PARENT && isTrusted(tmpdir()) ? tmpdir() : '/tmp';
+  const parent = tmpdir().length <= LONGEST_PARENT && isTrusted(tmpdir(), owner !== undefined) ? tmpdir() : '/tmp';
   removeLeftovers(parent);
   const path = join(parent, `${PREFIX}.${process.pid}.${startTime(process.pid)}.${randomBytes(6).toString('hex')}`);
   mkdirSync(path, { mode: 0o700 });
@@ -61,25 +61,21 @@ export function createRuntimeDirectory(owner?: number): RuntimeDirectory {
   };
 }
 
-/** True where nobody but root and this user can rename or replace what we make. */
-function isTrusted(directory: string): boolean {
+/**
+ * True where nobody but root and this user can rename or replace what we make; and, where the launch is handed to another
+ * user, where that one can get to it (root's TMPDIR is often root's alone).
+ */
+function isTrusted(directory: string, handedOver: boolean): boolean {
   try {
     const real = realpathSync(directory);
     const { uid, mode } = statSync(real);
     const ours = uid === 0 || uid === process.getuid?.();
     // Writable by others, but sticky: /tmp.
     const safe = (mode & 0o022) === 0 || (mode & 0o1000) !== 0;
-    return ours && safe && (real === '/' || isTrusted(dirname(real)));
+    const open = !handedOver || (mode & 0o001) !== 0;
+    return ours && safe && open && (real === '/' || isTrusted(dirname(real), handedOver));
   } catch {
     return false;
-  }
-}
-
-/** A launcher that is root hands the launch to a user who must get here, and root's TMPDIR is often root's alone. */
-function othersMayPass(path: string): boolean {
-  for (let at = resolve(path); ; at = dirname(at)) {
-    if ((statSync(at).mode & 0o001) === 0) return false;
-    if (at === '/') return true;
   }
 }
 
