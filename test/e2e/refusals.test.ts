@@ -310,20 +310,32 @@ describe('killed in the middle', () => {
   });
 
   test('run, by SIGINT: exit 1, no socket, directory or process is left', async () => {
-    const launches = () => readdirSync('/tmp').filter((name) => name.startsWith('atoma-tee-launch.'));
-    const inside = () => spawnSync('pgrep', ['-f', '/app/program.mjs'], { encoding: 'utf8' }).stdout;
-    const before = { launches: launches(), inside: inside() };
     // Root's own TMPDIR is of no use to the user whom the launch is handed to.
     const child = spawn(join(root, 'bin/atoma-tee'), runArgs(), {
       env: { ...process.env, ...env, TMPDIR: dir },
       stdio: 'ignore',
     });
     const ended = new Promise((resolve) => child.on('exit', resolve));
-    await expect.poll(inside, { timeout: 30_000, interval: 20 }).not.toBe(before.inside);
+    const below = (pid: number): number[] => {
+      const children = spawnSync('pgrep', ['-P', String(pid)], { encoding: 'utf8' })
+        .stdout.trim()
+        .split('\n')
+        .filter(Boolean)
+        .map(Number);
+      return [...children, ...children.flatMap(below)];
+    };
+    const commandOf = (pid: number) =>
+      existsSync(`/proc/${pid}/cmdline`) ? readFileSync(`/proc/${pid}/cmdline`, 'utf8') : '';
+    let processes: number[] = [];
+    const serving = () => {
+      processes = below(child.pid ?? 0);
+      return processes.some((pid) => commandOf(pid).includes('/app/program.mjs'));
+    };
+    await expect.poll(serving, { timeout: 30_000, interval: 20 }).toBe(true);
     child.kill('SIGINT');
     expect(await ended).toBe(1);
-    expect(launches()).toEqual(before.launches);
-    await expect.poll(inside, { timeout: 5000 }).toBe(before.inside);
+    expect(readdirSync('/tmp').filter((name) => name.startsWith(`atoma-tee-launch.${child.pid}.`))).toEqual([]);
+    await expect.poll(() => processes.filter((pid) => commandOf(pid) !== ''), { timeout: 5000 }).toEqual([]);
   });
 
   test.each([150, 400, 700, 1000])(
