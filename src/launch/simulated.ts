@@ -1,6 +1,5 @@
 import { chownSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { createSimulatedAttester } from '../attest/simulated-attester.ts';
 import type { SimulatedRoot } from '../attest/simulated-root.ts';
@@ -70,7 +69,7 @@ export async function launchSimulated(options: LaunchOptions): Promise<Enclave> 
     const listener = await listen(runtime.socket, owner);
     cleanUp.push(listener.close);
     const toolkit = withReadableToolkit(runtime.path, owner);
-    const stage = startStage({ root: runtime.root, sockets: runtime.sockets, hostname: HOSTNAME }, toolkit);
+    const stage = startStage({ root: runtime.root, socket: runtime.socket, hostname: HOSTNAME }, toolkit);
     const ended = new Promise<void>((resolve) => stage.child.once('close', () => resolve()));
     cleanUp.push(async () => {
       stage.child.kill('SIGKILL');
@@ -164,11 +163,28 @@ async function listen(path: string, owner: number | undefined) {
 function keepLog(outputs: Readable[], onLog?: (line: string) => void) {
   let last = 'it said nothing';
   for (const output of outputs) {
-    createInterface({ input: output }).on('line', (line) => {
-      const clean = line.slice(0, LONGEST_LINE).replace(/\p{Cc}+/gu, ' ');
+    onLines(output, (line) => {
+      const clean = line.replace(/\p{Cc}+/gu, ' ');
       last = clean.slice(0, 500);
       onLog?.(clean);
     });
   }
   return { last: () => last };
+}
+
+/** Not readline, which keeps a line that never ends until it ends the process. Of a longer line only the start is told. */
+function onLines(input: Readable, tell: (line: string) => void): void {
+  let line = '';
+  input.setEncoding('utf8');
+  input.on('data', (text: string) => {
+    const [first = '', ...more] = text.split('\n');
+    line = (line + first).slice(0, LONGEST_LINE);
+    for (const next of more) {
+      tell(line);
+      line = next.slice(0, LONGEST_LINE);
+    }
+  });
+  input.on('end', () => {
+    if (line !== '') tell(line);
+  });
 }

@@ -11,6 +11,7 @@ import {
   accessSync,
   closeSync,
   constants,
+  lstatSync,
   mkdirSync,
   openSync,
   readSync,
@@ -19,6 +20,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { usageError } from '../core/errors.ts';
 import { IMAGE_ROOT } from '../core/layout.ts';
 import { extractSink } from '../image/cpio-extract.ts';
 import { FRAME, readFrames } from './frames.ts';
@@ -28,8 +30,8 @@ import { loadSyscalls, MS, PR, type Syscalls } from './syscalls.ts';
 export interface StageOptions {
   /** An empty directory of the host, to mount the new root on. */
   root: string;
-  /** The one directory of the host that stays visible, as /run/atoma. */
-  sockets: string;
+  /** The one thing of the host that stays visible, as /run/atoma/host.sock. */
+  socket: string;
   hostname: string;
 }
 
@@ -82,12 +84,8 @@ function unpack(root: string): void {
 }
 
 /** What the image cannot mount for itself in here: devices (no mknod), proc and sysfs (refused once the host's are gone). */
-function furnish(sys: Syscalls, { root, sockets }: StageOptions): void {
-  const at = (path: string): string => {
-    const full = join(root, IMAGE_ROOT, path);
-    mkdirSync(full, { recursive: true });
-    return full;
-  };
+function furnish(sys: Syscalls, { root, socket }: StageOptions): void {
+  const at = (path: string): string => mountPoint(root, path);
   const dev = at('dev');
   sys.mount('tmpfs', dev, 'tmpfs', MS.NOSUID | MS.NOEXEC, 'mode=0755,size=64k');
   for (const device of DEVICES) {
@@ -106,9 +104,26 @@ function furnish(sys: Syscalls, { root, sockets }: StageOptions): void {
   sys.mount('proc', at('proc'), 'proc', MS.NOSUID | MS.NODEV | MS.NOEXEC, null);
   sys.mount('sysfs', at('sys'), 'sysfs', MS.NOSUID | MS.NODEV | MS.NOEXEC | MS.RDONLY, null);
   sys.mount('tmpfs', at('run'), 'tmpfs', MS.NOSUID | MS.NODEV, 'mode=0755');
-  const atoma = at('run/atoma');
-  sys.mount(sockets, atoma, null, MS.BIND, null);
-  sys.mount('none', atoma, null, MS.BIND | MS.REMOUNT | MS.NOSUID | MS.NODEV | MS.NOEXEC | MS.RDONLY, null);
+  // The file, not its directory: who may mount inside can also make a read-only mount writable.
+  const own = join(at('run/atoma'), 'host.sock');
+  writeFileSync(own, '');
+  sys.mount(socket, own, null, MS.BIND, null);
+  // A user namespace inside this one would give back every capability that `confine` drops.
+  writeFileSync(join(at('proc'), 'sys/user/max_user_namespaces'), '0');
+}
+
+/** A directory of the image's, or a new one; no link is followed, for the host's file system is still around us. */
+function mountPoint(root: string, path: string): string {
+  let at = root;
+  for (const part of join(IMAGE_ROOT, path).split('/')) {
+    at = join(at, part);
+    const found = lstatSync(at, { throwIfNoEntry: false });
+    if (found === undefined) mkdirSync(at);
+    else if (!found.isDirectory()) {
+      throw usageError('ERR_CPIO_ESCAPE', `archive: expected a directory to mount ${path} on, found a file or link`);
+    }
+  }
+  return at;
 }
 
 /** pivot_root(".", ".") puts the old root on top of the new one, whence it is detached (pivot_root(2), NOTES). */

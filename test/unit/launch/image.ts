@@ -12,6 +12,7 @@ export async function probeImage(
   directory: string,
   script: string,
   files: Record<string, string> = {},
+  root: TreeEntry[] = [...directories('rootfs'), file('rootfs/hello', Buffer.from('hello\n'))],
 ): Promise<WrittenEif> {
   mkdirSync(directory, { recursive: true });
   const ramdisk0 = [
@@ -21,8 +22,7 @@ export async function probeImage(
     ...libraries().map((path) => file(path.slice(1), readFileSync(realpathSync(path)), 0o755)),
   ];
   const ramdisk1 = [
-    ...directories('rootfs'),
-    file('rootfs/hello', Buffer.from('hello\n')),
+    ...root,
     ...Object.entries(files).map(([name, content]) => file(`rootfs/${name}`, Buffer.from(content))),
   ];
   return writeEif({
@@ -36,6 +36,14 @@ export async function probeImage(
 
 export const directories = (...paths: string[]): TreeEntry[] =>
   paths.map((path) => ({ path, type: 'dir', mode: 0o755, size: 0 }));
+
+export const link = (path: string, target: string): TreeEntry => ({
+  path,
+  type: 'symlink',
+  mode: 0o777,
+  size: 0,
+  target,
+});
 
 export const file = (path: string, content: Buffer, mode = 0o644): TreeEntry => ({
   path,

@@ -1,5 +1,5 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,7 +13,7 @@ import { launchSimulated } from '../../../src/launch/simulated.ts';
 import { startStage } from '../../../src/launch/stage-process.ts';
 import { copyToolkit } from '../../../src/launch/toolkit.ts';
 import { measureEif } from '../../../src/nitro/index.ts';
-import { probeImage, temporary } from './image.ts';
+import { directories, link, probeImage, temporary } from './image.ts';
 
 /** Runs as /init: says what it sees and what it can do. */
 const PROBE = `
@@ -32,7 +32,8 @@ const facts = {
   status: Object.fromEntries(fs.readFileSync(proc + '/self/status', 'utf8').trim().split('\\n').map((line) => line.split(':\\t'))),
   writeSysctl: attempt(() => fs.writeFileSync(proc + '/sys/kernel/core_pattern', 'x')),
   sysrq: attempt(() => fs.writeFileSync(proc + '/sysrq-trigger', 'h')),
-  writeSockets: attempt(() => fs.writeFileSync('/rootfs/run/atoma/x', 'x')),
+  userNamespaces: fs.readFileSync(proc + '/sys/user/max_user_namespaces', 'utf8').trim(),
+  moreUserNamespaces: attempt(() => fs.writeFileSync(proc + '/sys/user/max_user_namespaces', '9')),
   escape: attempt(() => fs.readdirSync(proc + '/1/root/..')),
   killHost: attempt(() => process.kill(2, 0)),
 };
@@ -85,10 +86,18 @@ describe.each(users)('launched by %s', (who, as) => {
     const devices = ['full', 'null', 'random', 'urandom', 'zero'].map((name) => `/rootfs/dev/${name}`);
     const disks = facts.mounts.filter((line) => !/ (tmpfs|proc|sysfs)$/.test(line)).map((line) => line.split(' ')[0]);
     expect(disks.filter((path) => !devices.includes(path ?? '')).sort()).toEqual(
-      // Where the socket's directory lies on a tmpfs of the host, it does not show here.
-      disks.includes('/rootfs/run/atoma') ? ['/rootfs/run/atoma'] : [],
+      // Where the socket lies on a tmpfs of the host, it does not show here.
+      disks.includes('/rootfs/run/atoma/host.sock') ? ['/rootfs/run/atoma/host.sock'] : [],
     );
-    expect(facts.writeSockets).toBe('EROFS');
+  });
+
+  test('no directory of the host, which the image could mount again as writable', () => {
+    const beside = facts.mounts.filter((line) => line.startsWith('/rootfs/run/atoma'));
+    expect(beside.map((line) => line.split(' ')[0])).toEqual(['/rootfs/run/atoma/host.sock']);
+  });
+
+  test('no user namespace inside, which would give the dropped capabilities back', () => {
+    expect([facts.userNamespaces, facts.moreUserNamespaces]).toEqual(['0', 'EACCES']);
   });
 
   test('no environment, no arguments, another hostname', () => {
@@ -151,6 +160,21 @@ test('an image that is refused after it was measured is never executed', async (
   expect(log).toEqual([]);
 });
 
+test.each([
+  ['rootfs', [link('rootfs', join(directory.path, 'victim'))]],
+  ['rootfs/dev', [...directories('rootfs'), link('rootfs/dev', join(directory.path, 'victim'))]],
+  ['rootfs/run', [...directories('rootfs'), link('rootfs/run', '../../sockets')]],
+])('a link at %s cannot make the stage mount on the host, or make directories there', async (name, entries) => {
+  const victim = join(directory.path, 'victim');
+  mkdirSync(victim, { recursive: true });
+  chmodSync(victim, 0o777);
+  const image = await probeImage(join(directory.path, name.replace('/', '-')), 'console.log("runs")', {}, entries);
+  const { launched, log } = launchHere(image.path);
+  await expect(launched).rejects.toMatchObject({ code: 'ERR_CPIO_ESCAPE', exitCode: 2 });
+  expect(log).toEqual([]);
+  expect(readdirSync(victim)).toEqual([]);
+});
+
 test('a flipped byte: ERR_EIF_CRC and nothing runs; with the CRC mended, another measurement', async () => {
   const bytes = readFileSync(eif);
   const at = bytes.length - 1000;
@@ -189,6 +213,16 @@ test('where namespaces are forbidden: exit 5 and the mend', async () => {
   expect(result.hint).toContain('sysctl -w user.max_user_namespaces');
 });
 
+test('a line that never ends does not end the launcher', async () => {
+  const script = `const fs = require('node:fs'), piece = Buffer.alloc(1 << 20, 'x');
+    for (let i = 0; i < 700; i++) fs.writeSync(1, piece);
+    fs.writeSync(1, '\\nlast');`;
+  const image = await probeImage(join(directory.path, 'endless'), script);
+  const result = await launch(image.path);
+  expect(result).toMatchObject({ code: 'ERR_ENCLAVE_ENDED' });
+  expect(result.log.map((line) => line.slice(0, 4))).toEqual(['xxxx', 'last']);
+});
+
 test('SIGKILL of the launcher ends everything inside; what it leaves is removed by the next', async () => {
   const image = await probeImage(join(directory.path, 'waits'), 'console.log("waiting"); setInterval(() => {}, 1000)');
   const launcher = spawn(process.execPath, [...helper, image.path], { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -212,7 +246,7 @@ test('a stage that was copied for an unprivileged user starts', async () => {
   try {
     const toolkit = copyToolkit(runtime.path);
     expect(existsSync(toolkit.stage)).toBe(true);
-    const stage = startStage({ root: runtime.root, sockets: runtime.sockets, hostname: 'x' }, toolkit);
+    const stage = startStage({ root: runtime.root, socket: runtime.socket, hostname: 'x' }, toolkit);
     stage.input.end();
     await expect(stage.running).rejects.toThrow('did not say go');
   } finally {
