@@ -18,7 +18,7 @@ export interface Channel {
   status(status: object): Promise<void>;
   /** Answers the host's requests; resolves when the channel ends. */
   serve(handler: Handler, limits: Limits): Promise<void>;
-  close(): Promise<void>;
+  close(): void;
 }
 
 /** The host may be slow (a broker far away), but not silent for ever. */
@@ -80,7 +80,8 @@ export function openChannel(stream: Duplex): Channel {
         );
       });
     },
-    close: () => new Promise((resolve) => (session.destroyed ? resolve() : session.close(resolve))),
+    // What was answered has been answered: streams that are still open are nobody's any more.
+    close: () => session.destroy(),
   };
 }
 

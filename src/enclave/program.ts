@@ -69,8 +69,8 @@ async function reportFailure(channel: Channel, error: unknown): Promise<void> {
   const exit = Object.entries(EXIT).find(([, code]) => code === known.exitCode)?.[0];
   try {
     await channel.status({ state: 'failed', error: { exit, ...known.toJSON() } });
-    await channel.close();
   } catch {
     // The host is gone, and with it whoever could hear.
   }
+  channel.close();
 }
