@@ -14,6 +14,7 @@ import { crc32, createGunzip } from 'node:zlib';
 import { Cache } from '../src/image/cache.ts';
 import { findDataMember } from '../src/image/deb.ts';
 import { entryDigest, fetchArchive } from '../src/image/fetch.ts';
+import { treePin } from '../src/image/inputs.ts';
 import { lockEntries } from '../src/image/lock-file.ts';
 import { PROGRAM_PATH } from '../src/image/toolkit.ts';
 import { unxz } from '../src/image/xz.ts';
@@ -37,7 +38,7 @@ const entries = lockEntries(lock);
 for (const entry of entries) {
   if ((await cache.archive(entryDigest(entry))) === null) await fetchArchive(entry, cache, { dir: project });
 }
-const kept = (await Promise.all(entries.map((entry) => cache.tree(entry.tree)))).flatMap((files) => files ?? []);
+const kept = (await Promise.all(entries.map((entry) => cache.tree(treePin(entry))))).flatMap((files) => files ?? []);
 const eif = await readFile(image.path);
 const source = await fileSource(image.path);
 const { sections } = await parseEif(source);

@@ -4,6 +4,7 @@ import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { hex, sha256 } from '../core/bytes.ts';
 import { ioError } from '../core/files.ts';
+import type { Rule } from './lock-file.ts';
 import { decodeTree, type TreeFile } from './tree.ts';
 
 const CHUNK = 1 << 20;
@@ -13,6 +14,13 @@ const STALE_MS = 24 * 60 * 60 * 1000;
 export interface Digest {
   algorithm: 'sha256' | 'sha512';
   hex: string;
+}
+
+/** A package, what is kept of it, and the digest of the list of kept files, as one entry of a lock pins them. */
+export interface TreePin {
+  archive: Digest;
+  keep: Rule[];
+  tree: string;
 }
 
 /** Thrown while reading; the entry is still there. Whoever catches it evicts and provides the inputs again. */
@@ -30,7 +38,7 @@ export class CacheCorruption extends Error {
  * number of processes can share a cache.
  *
  * archives/ALGORITHM-HEX  a package as fetched
- * trees/HEX               the list of kept files of a package (tree.ts), by the digest that the lock pins
+ * trees/HEX               the list of kept files of a package (tree.ts), by the digest of all that it follows from
  * files/HEX               a kept file
  */
 export class Cache {
@@ -59,7 +67,9 @@ export class Cache {
 
   archivePath = ({ algorithm, hex }: Digest): string => join(this.dir, 'archives', `${algorithm}-${hex}`);
   filePath = (digest: string): string => join(this.dir, 'files', digest);
-  #treePath = (digest: string): string => join(this.dir, 'trees', digest);
+  /** By the package too: a list that came out of another one, under a lock that names this one, is not believed. */
+  #treePath = ({ archive, keep, tree }: TreePin): string =>
+    join(this.dir, 'trees', hex(sha256(Buffer.from(JSON.stringify([archive.algorithm, archive.hex, keep, tree])))));
 
   /** Puts a finished temporary file in place. The caller has computed the digest while writing it. */
   async adopt(temporary: string, place: string): Promise<void> {
@@ -76,9 +86,9 @@ export class Cache {
   }
 
   /** The kept files of a package, if the list and all files are there; contents are compared when they are read. */
-  async tree(digest: string): Promise<TreeFile[] | null> {
-    const bytes = await readFile(this.#treePath(digest)).catch(() => null);
-    if (bytes === null || hex(sha256(bytes)) !== digest) return null;
+  async tree(pin: TreePin): Promise<TreeFile[] | null> {
+    const bytes = await readFile(this.#treePath(pin)).catch(() => null);
+    if (bytes === null || hex(sha256(bytes)) !== pin.tree) return null;
     const files = decodeTree(bytes);
     if (files === null) return null;
     for (const file of files) {
@@ -88,10 +98,10 @@ export class Cache {
     return files;
   }
 
-  async addTree(digest: string, bytes: Uint8Array): Promise<void> {
+  async addTree(pin: TreePin, bytes: Uint8Array): Promise<void> {
     const temporary = this.temporary();
     await writeFile(temporary, bytes);
-    await this.adopt(temporary, this.#treePath(digest));
+    await this.adopt(temporary, this.#treePath(pin));
   }
 
   /** Reads a kept file. Throws CacheCorruption at the end, or earlier, if it is not the file of that digest. */

@@ -1,5 +1,5 @@
 import { missingError, negativeError } from '../core/errors.ts';
-import { type Cache, CacheCorruption } from './cache.ts';
+import { type Cache, CacheCorruption, type TreePin } from './cache.ts';
 import { entryDigest, type FetchOptions, fetchArchive } from './fetch.ts';
 import { entryName, type LockEntry } from './lock-file.ts';
 import { encodeTree, type TreeFile, treeDigest } from './tree.ts';
@@ -36,8 +36,15 @@ export async function provideInputs(entries: LockEntry[], cache: Cache, options:
   return lists.flat();
 }
 
+export const treePin = (entry: LockEntry): TreePin => ({
+  archive: entryDigest(entry),
+  keep: entry.keep,
+  tree: entry.tree,
+});
+
 async function provide(entry: LockEntry, cache: Cache, options: InputOptions, signal: AbortSignal) {
-  const known = await cache.tree(entry.tree);
+  const pin = treePin(entry);
+  const known = await cache.tree(pin);
   if (known !== null) return known;
   const files = await unpackEntry(entry, cache, { ...options, signal });
   const found = treeDigest(files);
@@ -51,7 +58,7 @@ async function provide(entry: LockEntry, cache: Cache, options: InputOptions, si
       },
     );
   }
-  await cache.addTree(found, encodeTree(files));
+  await cache.addTree(pin, encodeTree(files));
   return files;
 }
 

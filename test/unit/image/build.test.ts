@@ -2,10 +2,11 @@ import { spawn, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import type { DebEntry } from '../../../src/image/lock-file.ts';
 import { parseMeasurements } from '../../../src/manifest/measurements.ts';
 import { parseStatement } from '../../../src/manifest/statement.ts';
 import { build } from '../../../src/tasks/build.ts';
-import { sha256, type TinyProject, tinyProject } from './fixtures.ts';
+import { debEntry, sha256, type TinyProject, tinyProject } from './fixtures.ts';
 
 const OUTPUTS = ['build.intoto.json', 'digits.eif', 'measurements.json'];
 const run = ({ dir: project, cacheDir, programPath }: TinyProject, more = {}) =>
@@ -201,6 +202,35 @@ describe('is refused, and leaves nothing, with', () => {
   });
 });
 
+describe('a cache that another project has filled', () => {
+  const built = async () => {
+    const project = await tinyProject();
+    await run(project);
+    rmSync(dist(project), { recursive: true });
+    return { project, entries: project.lock.deb };
+  };
+
+  test("the files of another package do not pass under this package's digest", async () => {
+    const { project, entries } = await built();
+    const evil = await debEntry('evil', [{ from: 'x', content: 'evil', rule: { to: 'lib/libc.so.6', part: 'root' } }]);
+    project.files.set(`/${evil.entry.path}`, evil.bytes);
+    project.lock.deb = [...entries.slice(0, 1), evil.entry];
+    project.writeLock();
+    await run(project);
+    project.lock.deb = entries.with(1, { ...(entries[1] as DebEntry), tree: evil.entry.tree });
+    project.writeLock();
+    await expect(run(project)).rejects.toMatchObject({ code: 'ERR_INPUT_TREE', exitCode: 3 });
+  });
+
+  test('nor those that other rules took out of it', async () => {
+    const { project, entries } = await built();
+    const rule = entries[1]?.keep[1];
+    if (rule) rule.to = 'bin/other';
+    project.writeLock();
+    await expect(run(project)).rejects.toMatchObject({ code: 'ERR_INPUT_TREE', exitCode: 3 });
+  });
+});
+
 describe('a damaged cache', () => {
   const content = 'a library'.repeat(1000);
 
@@ -230,7 +260,8 @@ describe('a damaged cache', () => {
     await run(project);
     const good = read(dist(project));
     const evil = 'evil'.padEnd(content.length);
-    const list = join(project.cacheDir, 'trees', project.lock.deb[1]?.tree ?? '');
+    const trees = readdirSync(join(project.cacheDir, 'trees')).map((name) => join(project.cacheDir, 'trees', name));
+    const list = trees.find((path) => sha256(readFileSync(path)) === project.lock.deb[1]?.tree) ?? '';
     writeFileSync(list, readFileSync(list, 'utf8').replace(sha256(content), sha256(evil)));
     writeFileSync(cached(project, evil), evil);
     await run(project, { offline: true });
