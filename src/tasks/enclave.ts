@@ -1,5 +1,3 @@
-import { request as httpRequest } from 'node:http';
-import { request as httpsRequest } from 'node:https';
 import { loadOrCreateLocalRoot, resolveSimulatedRoots } from '../attest/simulated-root.ts';
 import { negativeError, usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
@@ -102,25 +100,30 @@ function remoteBroker(base: string): BrokerPost {
   if (url === null || !['http:', 'https:'].includes(url.protocol)) {
     throw usageError('ERR_USAGE', `--broker: expected an http:// or https:// URL, found "${base}"`);
   }
-  const send = url.protocol === 'https:' ? httpsRequest : httpRequest;
   const prefix = url.pathname.replace(/\/$/, '');
-  return (path, body) =>
-    new Promise((resolve, reject) => {
-      const fail = (why: string) => reject(new Error(`${url.origin}: ${why}`));
-      const options = { method: 'POST', headers: { 'content-length': body.length }, timeout: BROKER_TIMEOUT_MS };
-      const request = send(new URL(prefix + path, url), options, (response) => {
-        const chunks: Buffer[] = [];
-        let length = 0;
-        response.on('data', (chunk: Buffer) => {
-          length += chunk.length;
-          if (length > MAX_REPLY) request.destroy(new Error('the answer is too long'));
-          else chunks.push(chunk);
-        });
-        response.on('end', () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks) }));
-        response.on('error', (error) => fail(error.message));
+  return async (path, body) => {
+    try {
+      const reply = await fetch(new URL(prefix + path, url), {
+        method: 'POST',
+        body: Buffer.from(body),
+        redirect: 'error',
+        signal: AbortSignal.timeout(BROKER_TIMEOUT_MS),
       });
-      request.on('timeout', () => request.destroy(new Error('no answer in time')));
-      request.on('error', (error: NodeJS.ErrnoException) => fail(error.message || error.code || 'no connection'));
-      request.end(body);
-    });
+      return { status: reply.status, body: await readBounded(reply) };
+    } catch (error) {
+      const { message, cause } = error as Error & { cause?: NodeJS.ErrnoException };
+      throw new Error(`${url.origin}: ${cause?.code ?? cause?.message ?? message}`);
+    }
+  };
+}
+
+async function readBounded(reply: Response): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of reply.body ?? []) {
+    length += chunk.length;
+    if (length > MAX_REPLY) throw new Error('the answer is too long');
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
 }
