@@ -10,6 +10,8 @@ export async function main(argv: string[], dir: string): Promise<void> {
   });
   // Scripts ask for it often, and it needs none of the framework.
   if (argv.length === 1 && argv[0] === '--version') return printVersion();
+  // Where it is not set, the framework asks the password file, and fails: a container's user is often not in it.
+  process.env.SHELL ||= '/bin/sh';
   try {
     const { run } = await import('@oclif/core/run');
     await run(argv, dir);

@@ -136,7 +136,8 @@ export class Cache {
     const dir = join(this.dir, 'tmp');
     for (const name of await readdir(dir).catch(() => [])) {
       const found = await stat(join(dir, name)).catch(() => null);
-      if (found !== null && Date.now() - found.mtimeMs > STALE_MS) await rm(join(dir, name), { force: true });
+      const stale = found !== null && Date.now() - found.mtimeMs > STALE_MS;
+      if (stale) await rm(join(dir, name), { recursive: true, force: true }).catch(() => {});
     }
   }
 }

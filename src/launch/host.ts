@@ -145,7 +145,10 @@ function parseStatus(body: Uint8Array): Record<string, number> | AtomaError {
   };
   if (status.state === 'ready') {
     const entries = Object.entries(status.timings ?? {}).filter(([, ms]) => typeof ms === 'number');
-    return Object.fromEntries(entries.slice(0, 20)) as Record<string, number>;
+    return Object.fromEntries(entries.slice(0, 20).map(([name, ms]) => [printable(name), ms])) as Record<
+      string,
+      number
+    >;
   }
   const { exit, code, message, hint, details } = status.error ?? {};
   return new AtomaError(

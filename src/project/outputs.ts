@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, renameSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, renameSync, statSync } from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { usageError } from '../core/errors.ts';
@@ -27,7 +27,8 @@ export async function stagingDirectory(out: string): Promise<Staging> {
     await mkdir(parent, { recursive: true });
     for (const name of await readdir(parent)) {
       const pid = name.startsWith(prefix) ? /^(\d+)-[0-9a-f]{12}\.partial$/.exec(name.slice(prefix.length))?.[1] : null;
-      if (pid && !alive(Number(pid))) await rm(join(parent, name), { recursive: true, force: true });
+      // In a shared directory anybody can make such a name: what cannot be removed is in nobody's way.
+      if (pid && !alive(Number(pid))) await rm(join(parent, name), { recursive: true, force: true }).catch(() => {});
     }
     const path = join(parent, `${prefix}${process.pid}-${randomBytes(6).toString('hex')}.partial`);
     await mkdir(path, { mode: 0o755 });
@@ -45,6 +46,11 @@ export async function stagingDirectory(out: string): Promise<Staging> {
 export async function publish(staging: Staging, out: string, names: string[]): Promise<void> {
   try {
     if (!existsSync(out)) return await rename(staging.path, out);
+    const paths = names.map((name) => join(out, name));
+    const blocked = paths.find((path) => lstatSync(path, { throwIfNoEntry: false })?.isDirectory());
+    if (blocked !== undefined) {
+      throw usageError('ERR_OUTPUT_KIND', `expected to write the file ${blocked}, found a directory of that name`);
+    }
     for (const name of names) renameSync(join(staging.path, name), join(out, name));
   } catch (error) {
     throw ioError(error, `cannot write to ${out}`);

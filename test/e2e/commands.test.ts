@@ -27,6 +27,11 @@ describe('the contract of every command', () => {
   });
 });
 
+test('a user whom the password file does not know, and no SHELL (docker run --user)', () => {
+  const via = ['env', '-u', 'SHELL', 'unshare', '--user', '--map-user=12345', '--map-group=12345'];
+  expect(atomaTee(['build', '--help'], { via })).toMatchObject({ code: 0, stderr: '' });
+});
+
 describe('usage errors', () => {
   test('an unknown command: exit 2, and the nearest one', () => {
     const result = atomaTee(['biuld']);

@@ -1,5 +1,16 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { DebEntry } from '../../../src/image/lock-file.ts';
@@ -97,6 +108,48 @@ describe('a build', () => {
     writeFileSync(dist(project, 'digits.sealed'), 'precious');
     await run(project);
     expect(readdirSync(dist(project)).sort()).toEqual([...OUTPUTS, 'digits.sealed'].sort());
+  });
+});
+
+describe('what others have put in the way', () => {
+  test('a directory in the place of an output: none of the outputs is replaced', async () => {
+    const project = await tinyProject();
+    mkdirSync(dist(project, 'measurements.json'), { recursive: true });
+    writeFileSync(dist(project, 'digits.eif'), 'old');
+    await expect(run(project)).rejects.toMatchObject({ code: 'ERR_OUTPUT_KIND', exitCode: 2 });
+    expect(readFileSync(dist(project, 'digits.eif'), 'utf8')).toBe('old');
+    expect(readdirSync(dist(project)).sort()).toEqual(['digits.eif', 'measurements.json']);
+  });
+
+  test('links in the output directory are replaced, not written through', async () => {
+    const project = await tinyProject();
+    const victim = join(project.dir, 'victim');
+    writeFileSync(victim, 'precious');
+    mkdirSync(dist(project));
+    for (const name of OUTPUTS) symlinkSync(victim, dist(project, name));
+    await run(project);
+    expect(readFileSync(victim, 'utf8')).toBe('precious');
+  });
+
+  test.runIf(process.getuid?.() === 0)("a dead build's directory that is another user's", async () => {
+    const project = await tinyProject();
+    const planted = join(project.dir, '.dist.999999999-000000000000.partial');
+    mkdirSync(join(planted, 'inside'), { recursive: true });
+    const as = ['--reuid=12345', '--regid=12345', '--clear-groups', '--', process.execPath];
+    chmodSync(dirname(project.dir), 0o777);
+    chmodSync(project.dir, 0o1777);
+    const built = spawn('setpriv', [...as, ...child(project, dist(project))], { stdio: 'inherit' });
+    expect(await new Promise((done) => built.on('exit', done))).toBe(0);
+    expect(readdirSync(dist(project)).sort()).toEqual(OUTPUTS);
+  });
+
+  test('an old directory among the temporary files of the cache', async () => {
+    const project = await tinyProject();
+    const stale = join(project.cacheDir, 'tmp', 'stale');
+    mkdirSync(join(stale, 'inside'), { recursive: true });
+    utimesSync(stale, 0, 0);
+    await run(project);
+    expect(readdirSync(dist(project)).sort()).toEqual(OUTPUTS);
   });
 });
 
