@@ -59,32 +59,35 @@ export function writeOnnx({ inputs, outputs, nodes, constants = [] }: OnnxGraph)
 }
 
 /**
- * `layers` matrix products of `rows` x `size` by `size` x `size`, each through tanh, from one row of input (repeated) to
- * one row of output (averaged). Weights come from a fixed generator.
+ * A chain of matrix products through tanh: `rows` copies of one row of widths[0] values, each layer from one width to the
+ * next, and the mean of the rows at the end. Weights come from a fixed generator.
  */
-export function matmulChain({ rows, size, layers }: { rows: number; size: number; layers: number }): Buffer {
+export function matmulChain({ rows, widths }: { rows: number; widths: number[] }): Buffer {
   const random = generator(1);
-  const weights = Array.from({ length: layers }, (_, i) => {
-    const values = Float32Array.from({ length: size * size }, () => ((random() - 0.5) * 4) / Math.sqrt(size));
-    return { name: `w${i}`, type: 'FP32' as const, shape: [size, size], data: new Uint8Array(values.buffer) };
+  const weights = widths.slice(1).map((width, i) => {
+    const from = widths[i] ?? 0;
+    const values = Float32Array.from({ length: from * width }, () => ((random() - 0.5) * 4) / Math.sqrt(from));
+    return { name: `w${i}`, type: 'FP32' as const, shape: [from, width], data: new Uint8Array(values.buffer) };
   });
-  const shape = new Uint8Array(BigInt64Array.of(BigInt(rows), BigInt(size)).buffer);
+  const [first = 0, last = 0] = [widths[0], widths.at(-1)];
+  const expanded = new Uint8Array(BigInt64Array.of(BigInt(rows), BigInt(first)).buffer);
+  const scale = new Uint8Array(Float32Array.of(1 / rows).buffer);
   return writeOnnx({
-    inputs: [{ name: 'x', type: 'FP32', shape: [1, size] }],
-    outputs: [{ name: 'y', type: 'FP32', shape: [1, size] }],
+    inputs: [{ name: 'x', type: 'FP32', shape: [1, first] }],
+    outputs: [{ name: 'y', type: 'FP32', shape: [1, last] }],
     constants: [
-      { name: 'rows', type: 'INT64', shape: [2], data: shape },
+      { name: 'expanded', type: 'INT64', shape: [2], data: expanded },
       { name: 'axis', type: 'INT64', shape: [1], data: new Uint8Array(8) },
-      { name: 'scale', type: 'FP32', shape: [], data: new Uint8Array(Float32Array.of(1 / rows).buffer) },
+      { name: 'scale', type: 'FP32', shape: [], data: scale },
       ...weights,
     ],
     nodes: [
-      { op: 'Expand', inputs: ['x', 'rows'], outputs: ['h0'] },
+      { op: 'Expand', inputs: ['x', 'expanded'], outputs: ['h0'] },
       ...weights.flatMap(({ name }, i) => [
         { op: 'MatMul', inputs: [`h${i}`, name], outputs: [`m${i}`] },
         { op: 'Tanh', inputs: [`m${i}`], outputs: [`h${i + 1}`] },
       ]),
-      { op: 'ReduceSum', inputs: [`h${layers}`, 'axis'], outputs: ['sum'] },
+      { op: 'ReduceSum', inputs: [`h${weights.length}`, 'axis'], outputs: ['sum'] },
       { op: 'Mul', inputs: ['sum', 'scale'], outputs: ['y'] },
     ],
   });
