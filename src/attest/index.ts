@@ -22,6 +22,7 @@ export {
   verifyReceipt,
 } from './receipt.ts';
 export type { ReceiptClaims, ReceiptMeasurements } from './receipt-claims.ts';
+export { checkReceiptClaims } from './receipt-claims.ts';
 export {
   type Attester,
   type AttestRequest,

@@ -49,7 +49,7 @@ export interface ReceiptClaims {
   modelHashScheme?: ModelHashScheme;
 }
 
-/** The closed claims map as deterministic CBOR. Throws ClaimFailure for claims that a verifier would refuse. */
+/** The closed claims map as deterministic CBOR. Judges nothing: see `checkReceiptClaims`. */
 export function encodeReceiptClaims(claims: ReceiptClaims): Uint8Array {
   const { measurementType, ...registers } = claims.measurements;
   const entries: [number, unknown][] = [
@@ -72,9 +72,12 @@ export function encodeReceiptClaims(claims: ReceiptClaims): Uint8Array {
     [-65548, claims.securityMode],
     [-65549, claims.modelHashScheme],
   ];
-  const bytes = encodeCbor(new Map(entries.filter(([, value]) => value !== undefined)));
-  decodeReceiptClaims(bytes);
-  return bytes;
+  return encodeCbor(new Map(entries.filter(([, value]) => value !== undefined)));
+}
+
+/** Throws ClaimFailure for claims that a verifier would refuse. A signer asks once, before it serves: it costs more than a signature. */
+export function checkReceiptClaims(claims: ReceiptClaims): void {
+  decodeReceiptClaims(encodeReceiptClaims(claims));
 }
 
 /** Decodes and judges a payload whose signature holds. Throws ClaimFailure at the first rule that it breaks. */

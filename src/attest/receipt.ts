@@ -19,7 +19,7 @@ const LAYERS = ['parse', 'signature', 'claims', 'policy'] as const;
 /** How far into the future the enclave's clock may be when age is judged. */
 const SKEW_SECONDS = 60;
 
-/** Signs claims with the enclave's Ed25519 key: AIR v1, tagged COSE_Sign1. Throws ClaimFailure for claims that break a rule. */
+/** Signs claims with the enclave's Ed25519 key: AIR v1, tagged COSE_Sign1. */
 export function encodeReceipt(claims: ReceiptClaims, privateKey: KeyObject): Uint8Array {
   const header = new Map<number, unknown>([
     [1, ALG.EdDSA],

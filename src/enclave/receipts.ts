@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { encodeReceipt } from '../attest/receipt.ts';
-import type { SecurityMode } from '../attest/receipt-claims.ts';
+import { checkReceiptClaims, type ReceiptClaims, type SecurityMode } from '../attest/receipt-claims.ts';
 import { fromHex, sha256 } from '../core/bytes.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import type { Identity } from './identity.ts';
@@ -35,21 +35,20 @@ export function createReceiptSigner(config: MeasuredConfig, identity: Identity, 
     policyVersion: config.policyVersion,
     securityMode,
   };
+  const claims = ({ request, response, executionTimeMs, nonce }: Answered, sequenceNumber: number): ReceiptClaims => ({
+    ...fixed,
+    iat: Math.floor(Date.now() / 1000),
+    cti: randomBytes(16),
+    ...(nonce === undefined ? {} : { nonce }),
+    requestHash: sha256(request),
+    responseHash: sha256(response),
+    sequenceNumber,
+    executionTimeMs: Math.round(executionTimeMs),
+    // Of this process, the model in it; ru_maxrss is in KiB.
+    memoryPeakMb: Math.ceil(process.resourceUsage().maxRSS / 1024),
+  });
+  // What every receipt will say is judged now, so that none is signed later that a verifier would refuse.
+  checkReceiptClaims(claims({ request: Buffer.alloc(0), response: Buffer.alloc(0), executionTimeMs: 0 }, 1));
   let sequenceNumber = 0;
-  return ({ request, response, executionTimeMs, nonce }: Answered): Uint8Array =>
-    encodeReceipt(
-      {
-        ...fixed,
-        iat: Math.floor(Date.now() / 1000),
-        cti: randomBytes(16),
-        ...(nonce === undefined ? {} : { nonce }),
-        requestHash: sha256(request),
-        responseHash: sha256(response),
-        sequenceNumber: ++sequenceNumber,
-        executionTimeMs: Math.round(executionTimeMs),
-        // Of this process, the model in it; ru_maxrss is in KiB.
-        memoryPeakMb: Math.ceil(process.resourceUsage().maxRSS / 1024),
-      },
-      identity.receiptKey,
-    );
+  return (answered: Answered): Uint8Array => encodeReceipt(claims(answered, ++sequenceNumber), identity.receiptKey);
 }

@@ -1,7 +1,13 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { encodeReceipt, type ReceiptClaims, type ReceiptPolicy, verifyReceipt } from '../../../src/attest/index.ts';
+import {
+  checkReceiptClaims,
+  encodeReceipt,
+  type ReceiptClaims,
+  type ReceiptPolicy,
+  verifyReceipt,
+} from '../../../src/attest/index.ts';
 import { encodeCbor } from '../../../src/core/cbor.ts';
 import { signSign1 } from '../../../src/core/cose.ts';
 import { haveVectors, vectors } from '../vectors.ts';
@@ -318,7 +324,7 @@ describe('receipts', () => {
   });
 
   test('the enclave cannot sign claims that a verifier would refuse', () => {
-    expect(() => encodeReceipt({ ...claims, modelHash: Buffer.alloc(32) }, privateKey)).toThrow('zeros');
-    expect(() => encodeReceipt({ ...claims, nonce: Buffer.alloc(4) }, privateKey)).toThrow('8 to 64');
+    expect(() => checkReceiptClaims({ ...claims, modelHash: Buffer.alloc(32) })).toThrow('zeros');
+    expect(() => checkReceiptClaims({ ...claims, nonce: Buffer.alloc(4) })).toThrow('8 to 64');
   });
 });
