@@ -25,7 +25,7 @@ const schema = z.object({
       externalParameters: z.object({
         /** enclave.toml with its defaults. */
         project: z.record(z.string(), z.unknown()),
-        model: z.object({ digest: digestSet }),
+        model: z.object({ digest: digestSet.refine(({ sha256 }) => sha256?.length === 64) }),
         /** The owner's raw Ed25519 public key, hex. */
         owner: z.string().regex(/^[0-9a-f]{64}$/),
       }),

@@ -1,7 +1,8 @@
 import { hex } from '../core/bytes.ts';
-import { type Check, fail, pass, skipped } from '../core/check.ts';
+import { type Check, compare, fail, pass, skipped } from '../core/check.ts';
 import { AtomaError, EXIT } from '../core/errors.ts';
 import type { OnProgress } from '../core/progress.ts';
+import { modelDigest } from '../model/model.ts';
 import { KIND, type ParsedHeader, type Recipient, verifyHeaderSignature } from './header.ts';
 import { openIndex, readHeader, readIndexBytes } from './open.ts';
 import { type PrivateKey, unwrapContentKey } from './recipients.ts';
@@ -66,7 +67,8 @@ export interface VerifySealedOptions {
 
 /**
  * Checks a sealed model: `seal.owner` (the owner is the one given), `seal.owner-signature`, `seal.index` (its digest), and with a key
- * `seal.content-key` and `seal.contents` (every segment, every file digest, all padding). A negative verdict is a failed check; only
+ * `seal.content-key` and `seal.contents` (every segment, every file digest, all padding) and
+ * `seal.model` (they are the model that the policy names). A negative verdict is a failed check; only
  * a file that cannot be read as a sealed model throws (exit 2).
  */
 export async function verifySealed(
@@ -101,6 +103,8 @@ export async function verifySealed(
           doing: `cannot read ${path}`,
           onProgress,
         });
+        const digest = modelDigest(index.files.map((file) => ({ name: file.path, sha256: hex(file.sha256) })));
+        checks.push(compare('seal.model', header.policy.model, digest, 'what is inside, and what the policy says'));
       });
     }
     return { parsed, checks };

@@ -61,6 +61,7 @@ export async function verifyBuildManifest(path: string, bytes: Buffer, findings:
   }
   findings.notChecked.push(
     'who made the build manifest: it is not signed in this version',
+    `the parts and files that ${MEASUREMENTS_FILE} lists: it only explains the registers`,
     'that its inputs give these outputs: build again and compare (docs/build.md)',
   );
 }
@@ -82,16 +83,17 @@ async function verifyImage(
     }),
   );
   if (!measured) return;
+  const listed = measurements.images.find(({ file }) => file === subject.name);
   findings.add(
     compare('image.sha256', subject.digest.sha256 ?? 'none', measured.sha256 ?? 'none'),
     compare('image.sha384', subject.digest.sha384 ?? 'none', measured.sha384 ?? 'none'),
+    compare('image.listed-sha256', listed?.sha256 ?? 'not listed', measured.sha256 ?? 'none'),
     compare('image.crc', String(measured.crc.stored), String(measured.crc.computed)),
   );
-  const listed = measurements.images.find(({ file }) => file === subject.name);
-  for (const register of ['pcr0', 'pcr1', 'pcr2'] as const) {
-    findings.add(
-      compare(`measurement.${register}`, listed?.measurement[register] ?? 'not listed', measured.measurement[register]),
-    );
+  for (const register of ['pcr0', 'pcr1', 'pcr2', 'pcr8'] as const) {
+    const [expected = 'not listed', actual = 'none'] = [listed?.measurement[register], measured.measurement[register]];
+    if (register === 'pcr8' && expected === 'not listed' && actual === 'none') continue;
+    findings.add(compare(`measurement.${register}`, expected, actual));
   }
   const measuredConfig = await findings.step('configuration.format', () => config.config());
   if (!measuredConfig) return;

@@ -8,7 +8,7 @@ import { MAX_MANIFEST } from '../image.ts';
 import { type ManifestFacts, manifestFacts, verifyBuildManifest } from './build-manifest.ts';
 import { verifyEif } from './eif.ts';
 import { type EvidenceTrust, verifyEvidenceFile } from './evidence.ts';
-import { type Expected, expectMeasurement, noExpectation, parseExpect } from './expect.ts';
+import { type Expected, expectMeasurement, noExpectation, parseExpect, uncompared } from './expect.ts';
 import { fileKind } from './kind.ts';
 import { verifyReceiptByKey, verifyReceiptFile } from './receipt.ts';
 import { type FileResult, Findings, type Kind, type VerifyReport } from './report.ts';
@@ -41,13 +41,58 @@ const MAX_MESSAGE = 256 << 20;
  */
 export async function verify(options: VerifyOptions): Promise<VerifyReport> {
   const context = await readContext(options);
+  const files: [file: string, kind: Kind][] = [];
+  for (const file of options.files) files.push([file, options.kind ?? (await fileKind(file))]);
+  requireUsed(
+    options,
+    files.map(([, kind]) => kind),
+  );
   const results: FileResult[] = [];
-  for (const file of options.files) results.push(await verifyFile(file, options, context));
+  for (const [file, kind] of files) results.push(await verifyFile(file, kind, options, context));
   return {
     verdict: results.every(({ verdict }) => verdict === 'pass') ? 'pass' : 'fail',
     simulated: results.some(({ simulated }) => simulated),
     results,
   };
+}
+
+type Demand = keyof typeof FLAGS;
+/** Flags that ask for something to hold. */
+const FLAGS = {
+  manifest: '--manifest',
+  expect: '--expect',
+  owner: '--owner',
+  key: '--key',
+  evidence: '--evidence',
+  publicKey: '--public-key',
+  request: '--request',
+  response: '--response',
+  nonce: '--nonce',
+  maxAge: '--max-age',
+} as const;
+const OF_RECEIPTS: Demand[] = ['request', 'response', 'nonce', 'maxAge'];
+const READS: Record<Kind | 'receipt by key', Demand[]> = {
+  'build-manifest': [],
+  eif: ['manifest', 'expect'],
+  'sealed-model': ['manifest', 'owner', 'key'],
+  evidence: ['manifest', 'expect', 'nonce'],
+  receipt: ['manifest', 'expect', 'evidence', ...OF_RECEIPTS],
+  'receipt by key': ['publicKey', ...OF_RECEIPTS],
+};
+
+/** What is asked for and looked at by nobody must not end in a pass. Throws `ERR_USAGE`. */
+function requireUsed(options: VerifyOptions, kinds: Kind[]): void {
+  const byKey = options.publicKey !== undefined;
+  const read = new Set(kinds.flatMap((kind) => READS[kind === 'receipt' && byKey ? 'receipt by key' : kind]));
+  for (const name of Object.keys(FLAGS) as Demand[]) {
+    const given = name === 'expect' ? options.expect.length > 0 : options[name] !== undefined;
+    if (given && !read.has(name)) {
+      const what = kinds.map((kind) => (kind === 'receipt' && byKey ? 'a receipt with --public-key' : kind)).join(', ');
+      throw usageError('ERR_USAGE', `${FLAGS[name]}: expected a file that it is compared with, found ${what}`, {
+        hint: 'leave it out, or name the file that it is about too',
+      });
+    }
+  }
 }
 
 interface Context {
@@ -72,8 +117,7 @@ async function readContext(options: VerifyOptions): Promise<Context> {
   };
 }
 
-async function verifyFile(file: string, options: VerifyOptions, context: Context): Promise<FileResult> {
-  const kind = options.kind ?? (await fileKind(file));
+async function verifyFile(file: string, kind: Kind, options: VerifyOptions, context: Context): Promise<FileResult> {
   const findings = new Findings();
   const { onProgress } = options;
   switch (kind) {
@@ -95,6 +139,7 @@ async function verifyFile(file: string, options: VerifyOptions, context: Context
       await verifyOneReceipt(file, options, context, findings);
       break;
   }
+  if (READS[kind].includes('expect') && context.expected) findings.notChecked.push(...uncompared(context.expected));
   return findings.result(file, kind);
 }
 
@@ -104,7 +149,7 @@ async function verifyOneReceipt(file: string, options: VerifyOptions, context: C
   if (options.publicKey !== undefined) {
     const key = hexFlag('--public-key', options.publicKey, 32);
     const { nonce, at, now } = context.trust;
-    verifyReceiptByKey(receipt, key, { maxAge, nonce, now: at ?? now }, findings);
+    verifyReceiptByKey(receipt, key, { maxAge, nonce, now: at ?? now, ...(await readMessages(options)) }, findings);
     return;
   }
   if (options.evidence === undefined) {
@@ -112,16 +157,19 @@ async function verifyOneReceipt(file: string, options: VerifyOptions, context: C
       hint: 'give --evidence FILE, or --public-key HEX to check signature and claims only',
     });
   }
-  const read = async (path: string | undefined, what: string) =>
-    path === undefined ? undefined : await readSmallFile(path, what, MAX_MESSAGE);
   const inputs = {
     evidence: await readSmallFile(options.evidence, 'evidence', 8 << 20),
-    request: await read(options.request, 'request'),
-    response: await read(options.response, 'response'),
+    ...(await readMessages(options)),
     modelDigest: context.manifest?.modelDigest,
     maxAge,
   };
   await verifyReceiptFile(receipt, inputs, need(context.expected, 'a receipt'), context.trust, findings);
+}
+
+async function readMessages({ request, response }: VerifyOptions) {
+  const read = async (path: string | undefined, what: string) =>
+    path === undefined ? undefined : await readSmallFile(path, what, MAX_MESSAGE);
+  return { request: await read(request, 'request'), response: await read(response, 'response') };
 }
 
 async function sealedTrust(options: VerifyOptions, { manifest, trust }: Context) {

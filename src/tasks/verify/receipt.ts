@@ -5,6 +5,8 @@ import {
   verifyReceipt,
   verifyReceiptAgainst,
 } from '../../attest/index.ts';
+import { hex, sha256 } from '../../core/bytes.ts';
+import { compare } from '../../core/check.ts';
 import type { EvidenceTrust } from './evidence.ts';
 import { compareMeasurement, type Expected } from './expect.ts';
 import type { Findings } from './report.ts';
@@ -49,18 +51,28 @@ export async function verifyReceiptFile(
   findings.add(...rootChecks, ...compareMeasurement(expected, result.evidence.measurement), ...receiptChecks);
 }
 
-/** `--public-key`: signature and claims only, and the report says so. */
+const digest = (bytes: Uint8Array): string => hex(sha256(bytes));
+
+/** `--public-key`: signature, claims and the bytes they speak of; the report says so. */
 export function verifyReceiptByKey(
   receipt: Uint8Array,
   publicKey: Uint8Array,
-  inputs: { maxAge?: number | undefined; now: Date; nonce?: Uint8Array | undefined },
+  inputs: Pick<ReceiptInputs, 'maxAge' | 'request' | 'response'> & { now: Date; nonce?: Uint8Array | undefined },
   findings: Findings,
 ): void {
   const policy = {
     ...(inputs.maxAge === undefined ? {} : { maxAgeSeconds: inputs.maxAge }),
     ...(inputs.nonce ? { expectedNonce: inputs.nonce } : {}),
   };
-  findings.add(...layerChecks(verifyReceipt(receipt, { publicKey, now: inputs.now, policy })));
+  const verdict = verifyReceipt(receipt, { publicKey, now: inputs.now, policy });
+  findings.add(...layerChecks(verdict));
+  const { claims } = verdict;
+  if (claims) {
+    // By its own word no TEE in production made it.
+    findings.simulated ||= claims.securityMode === 'evaluation';
+    if (inputs.request) findings.add(compare('receipt.request', digest(inputs.request), hex(claims.requestHash)));
+    if (inputs.response) findings.add(compare('receipt.response', digest(inputs.response), hex(claims.responseHash)));
+  }
   findings.notChecked.push(
     'evidence: whether a TEE holds the signing key (--public-key checks signature and claims only)',
     'which program and which model answered: only what the receipt says',

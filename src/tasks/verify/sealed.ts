@@ -1,4 +1,4 @@
-import { fromHex } from '../../core/bytes.ts';
+import { fromHex, hex } from '../../core/bytes.ts';
 import { type Check, compare, fail, pass } from '../../core/check.ts';
 import type { OnProgress } from '../../core/progress.ts';
 import { verifySealed } from '../../seal/index.ts';
@@ -32,6 +32,12 @@ export async function verifySealedModel(path: string, trust: SealedTrust, findin
   if (trust.manifest) {
     const { measurement, modelDigest, project } = trust.manifest;
     findings.add(
+      compare(
+        'policy.owner',
+        trust.manifest.owner,
+        hex(result.parsed.header.owner),
+        'the owner that the image measures',
+      ),
       policyNames(policy, measurement as unknown as Record<string, string>),
       compare('policy.model', modelDigest, policy.model),
       compare('policy.project', project, policy.project),
@@ -55,12 +61,18 @@ function simulatedRoots(policy: Policy, allowed: string[]): Check[] {
 }
 
 /** Every alternative must be this image: one that is not would open the model to another program. */
-function policyNames(policy: Policy, measurement: Record<string, string>): Check {
+export function policyNames(policy: Policy, measurement: Record<string, string>): Check {
   for (const alternative of policy.any) {
     const nitro = alternative.tee === 'simulated' ? alternative.of : alternative;
     if (nitro.tee !== 'nitro')
       return fail('policy.measurement', { expected: 'this Nitro image alone', actual: nitro.tee });
     const { tee: _, ...registers } = nitro as NitroPolicy;
+    if (!registers.pcr0 || !registers.pcr1 || !registers.pcr2) {
+      return fail('policy.measurement', {
+        expected: 'this image alone',
+        actual: 'any image signed with one key (pcr8)',
+      });
+    }
     for (const [name, value] of Object.entries(registers)) {
       const expected = measurement[name];
       if (expected !== value)

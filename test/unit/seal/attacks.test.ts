@@ -206,6 +206,15 @@ describe('the file was changed', () => {
 });
 
 describe('the owner was hostile', () => {
+  test('another model inside than the policy names: verify with the key says so', async () => {
+    const path = join(dir, 'bad.sealed');
+    writeFileSync(path, good.bytes);
+    const { checks } = await verifySealed(path, { owner: owner.publicRaw, key });
+    expect(checks.filter((c) => c.status === 'fail')).toEqual([
+      expect.objectContaining({ id: 'seal.model', expected: 'ab'.repeat(32) }),
+    ]);
+  });
+
   const edit = (n: number, change: Partial<IndexFile>) => (files: IndexFile[]) =>
     files.map((f, i) => (i === n ? { ...f, ...change } : f));
 

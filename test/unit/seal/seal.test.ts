@@ -161,6 +161,7 @@ describe('seal and unseal', () => {
       index: 'pass',
       'content-key': 'pass',
       contents: 'pass',
+      model: 'pass',
     });
     expect(await status({ key: xwing() })).toMatchObject({ 'content-key': 'fail', contents: 'skipped' });
   });

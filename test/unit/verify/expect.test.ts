@@ -1,6 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import type { NitroMeasurement } from '../../../src/core/measurement.ts';
-import { compareMeasurement, expectMeasurement, parseExpect } from '../../../src/tasks/verify/expect.ts';
+import {
+  compareMeasurement,
+  type Expected,
+  expectMeasurement,
+  parseExpect,
+  uncompared,
+} from '../../../src/tasks/verify/expect.ts';
 
 const register = (digit: string) => digit.repeat(96);
 const found: NitroMeasurement = { tee: 'nitro', pcr0: register('a'), pcr1: register('b'), pcr2: register('c') };
@@ -36,6 +42,22 @@ describe('--expect', () => {
     ['none beside a register', 'none'],
   ])('%s: ERR_USAGE', (_, value) => {
     expect(code(() => parseExpect(value === 'none' ? ['none', `pcr0=${register('a')}`] : [value]))).toBe('ERR_USAGE');
+  });
+});
+
+describe('attacks on --expect', () => {
+  test('the same register twice: the last would win', () => {
+    expect(code(() => parseExpect([`pcr0=${register('a')}`, `pcr0=${register('b')}`]))).toBe('ERR_USAGE');
+  });
+
+  test.each([
+    [['pcr1'], 1],
+    [['pcr2'], 1],
+    [['pcr8'], 1],
+    [['pcr0'], 0],
+    [['pcr1', 'pcr2'], 0],
+  ])('a register of a part of the image says so: %j', (names, count) => {
+    expect(uncompared(parseExpect(names.map((name) => `${name}=${register('a')}`)) as Expected)).toHaveLength(count);
   });
 });
 

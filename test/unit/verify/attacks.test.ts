@@ -1,0 +1,127 @@
+import { generateKeyPairSync } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { encodeReceipt } from '../../../src/attest/index.ts';
+import { hex, sha256 } from '../../../src/core/bytes.ts';
+import { parseStatement } from '../../../src/manifest/statement.ts';
+import type { Policy } from '../../../src/seal/policy.ts';
+import { type VerifyOptions, verify } from '../../../src/tasks/verify/index.ts';
+import type { Kind } from '../../../src/tasks/verify/report.ts';
+import { policyNames } from '../../../src/tasks/verify/sealed.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'atoma-verify-attacks-'));
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+const write = (name: string, bytes: Uint8Array | string): string => {
+  writeFileSync(join(dir, name), bytes);
+  return join(dir, name);
+};
+
+describe('what is asked for and looked at by nobody is not a pass', () => {
+  const any = 'ab'.repeat(48);
+  test.each<[Kind, Partial<VerifyOptions>]>([
+    ['build-manifest', { expect: [`pcr0=${any}`] }],
+    ['build-manifest', { owner: 'owner.pub' }],
+    ['eif', { expect: [`pcr0=${any}`], owner: 'owner.pub' }],
+    ['eif', { expect: [`pcr0=${any}`], nonce: '00'.repeat(16) }],
+    ['sealed-model', { owner: 'owner.pub', expect: [`pcr0=${any}`] }],
+    ['evidence', { expect: ['none'], maxAge: 1 }],
+    ['evidence', { expect: ['none'], request: 'request.json' }],
+    ['receipt', { publicKey: '00'.repeat(32), expect: [`pcr0=${any}`] }],
+    ['receipt', { publicKey: '00'.repeat(32), evidence: 'evidence.json' }],
+  ])('%s with %j', async (kind, flags) => {
+    const options = { files: ['nothing'], kind, expect: [], allowSimulated: [], ...flags };
+    await expect(verify(options)).rejects.toMatchObject({ code: 'ERR_USAGE', exitCode: 2 });
+  });
+});
+
+describe('a receipt by --public-key', () => {
+  const { publicKey: key, privateKey } = generateKeyPairSync('ed25519');
+  const publicKey = hex(key.export({ format: 'der', type: 'spki' }).subarray(-32));
+  const request = write('request', 'question');
+  const response = write('response', 'answer');
+  const other = write('other', 'something else');
+  const register = Buffer.alloc(48, 1);
+  const receipt = (securityMode: 'production' | 'evaluation') =>
+    write(
+      'receipt',
+      encodeReceipt(
+        {
+          iss: 'x',
+          iat: 1,
+          cti: Buffer.alloc(16, 1),
+          modelId: 'x',
+          modelVersion: '1',
+          modelHash: Buffer.alloc(32, 1),
+          requestHash: sha256(Buffer.from('question')),
+          responseHash: sha256(Buffer.from('answer')),
+          attestationDocHash: Buffer.alloc(32, 1),
+          measurements: { measurementType: 'nitro-pcr', pcr0: register, pcr1: register, pcr2: register },
+          policyVersion: '1',
+          sequenceNumber: 1,
+          executionTimeMs: 1,
+          memoryPeakMb: 1,
+          securityMode,
+        },
+        privateKey,
+      ),
+    );
+  const judge = (flags: Partial<VerifyOptions>, mode: 'production' | 'evaluation' = 'production') =>
+    verify({ files: [receipt(mode)], kind: 'receipt', expect: [], allowSimulated: [], publicKey, ...flags });
+
+  test('another request or response than the one that it is about', async () => {
+    expect((await judge({ request, response })).verdict).toBe('pass');
+    expect((await judge({ request: other, response })).verdict).toBe('fail');
+    expect((await judge({ request, response: other })).verdict).toBe('fail');
+  });
+
+  test('one that says itself that no TEE in production made it is not shown as a real one', async () => {
+    expect((await judge({})).simulated).toBe(false);
+    expect((await judge({}, 'evaluation')).simulated).toBe(true);
+  });
+});
+
+describe('a policy that lets in more than the image', () => {
+  const measurement = { pcr0: '0a'.repeat(48), pcr1: '0b'.repeat(48), pcr2: '0c'.repeat(48), pcr8: '0d'.repeat(48) };
+  const { pcr8, ...image } = measurement;
+  const root = `sha256:${'00'.repeat(32)}`;
+  test.each<[string, Policy['any'], 'pass' | 'fail']>([
+    ['this image', [{ tee: 'nitro', ...image }], 'pass'],
+    ['this image, simulated', [{ tee: 'simulated', root, of: { tee: 'nitro', ...image } }], 'pass'],
+    ['any image by its signer', [{ tee: 'nitro', pcr8 }], 'fail'],
+    ['any image by its signer, simulated', [{ tee: 'simulated', root, of: { tee: 'nitro', pcr8 } }], 'fail'],
+    [
+      'a second image',
+      [
+        { tee: 'nitro', ...image },
+        { tee: 'nitro', ...image, pcr0: '0e'.repeat(48) },
+      ],
+      'fail',
+    ],
+    ['an SGX enclave', [{ tee: 'sgx', mrsigner: '0f'.repeat(32), isvprodid: 0, min_isvsvn: 0 }], 'fail'],
+  ])('%s: %#', (_, any, status) => {
+    expect(policyNames({ any, project: 'x', model: '00'.repeat(32) }, measurement).status).toBe(status);
+  });
+});
+
+test('a manifest whose model digest is of a kind that nobody compares', () => {
+  const manifest = {
+    _type: 'https://in-toto.io/Statement/v1',
+    subject: [{ name: 'a.eif', digest: {} }],
+    predicateType: 'https://slsa.dev/provenance/v1',
+    predicate: {
+      buildDefinition: {
+        buildType: 'urn:atoma-tee:build:v1',
+        externalParameters: { project: {}, model: { digest: { sha256: 'aa'.repeat(32) } }, owner: '00'.repeat(32) },
+        internalParameters: { SOURCE_DATE_EPOCH: 0, toolkit: '0' },
+        resolvedDependencies: [],
+      },
+      runDetails: { builder: { id: 'urn:atoma-tee:cli', version: {} }, byproducts: [] },
+    },
+  };
+  const parse = () => parseStatement(Buffer.from(JSON.stringify(manifest)));
+  expect(parse().subject).toHaveLength(1);
+  Object.assign(manifest.predicate.buildDefinition.externalParameters.model, { digest: { sha512: 'aa' } });
+  expect(parse).toThrow(expect.objectContaining({ code: 'ERR_MANIFEST_MALFORMED' }));
+});
