@@ -29,7 +29,11 @@ measured. With one broker, that broker can open the model: it is fully trusted w
     threshold: Flags.integer({ default: 1, min: 1, description: 'brokers needed; only 1 is supported so far' }),
     recovery: Flags.string({ helpValue: 'FILE.pub', description: 'recovery key: opens the file without a broker' }),
     out: Flags.string({ required: true, helpValue: 'FILE' }),
-    policy: Flags.string({ helpValue: 'FILE', description: 'release policy as JSON, instead of the flags below' }),
+    policy: Flags.string({
+      helpValue: 'FILE',
+      exclusive: ['accept-tcb', 'platform', 'not-after', 'allow-simulated'],
+      description: 'release policy as JSON, instead of the flags below',
+    }),
     'accept-tcb': Flags.string({ multiple: true, helpValue: 'STATUS', description: 'TCB status besides UpToDate' }),
     platform: Flags.string({ multiple: true, helpValue: 'ID', description: 'allow-listed platform id' }),
     'not-after': Flags.string({ helpValue: 'TIME', description: "no release after this, by the broker's clock" }),

@@ -363,3 +363,10 @@ describe('killed in the middle', () => {
     },
   );
 });
+
+test('flags beside --policy are refused: the policy would hold without them', () => {
+  const files = ['--manifest', 'm', '--sign', 'o', '--to', 'b', '--out', 's', '--policy', 'p'];
+  const { code, json } = atomaTee(['seal', 'model', ...files, '--not-after', '2020-01-01', '--json']);
+  expect(code).toBe(2);
+  expect(json.error).toMatchObject({ code: 'ERR_USAGE', message: expect.stringContaining('--not-after') });
+});
