@@ -51,6 +51,8 @@ export async function serveBroker(broker: Broker, options: ServeOptions = {}): P
       void answer(broker, request, response, () => waiting.delete(request.socket));
     },
   );
+  // Requests in a row on one connection would each take a nonce and be answered once.
+  server.maxRequestsPerSocket = 1;
   let open = 0;
   server.on('connection', (socket) => {
     open += 1;

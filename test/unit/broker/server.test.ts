@@ -56,6 +56,19 @@ const readAll = (socket: Socket): Promise<string> =>
   });
 
 describe('the broker over HTTP', () => {
+  test('a thousand challenges in one packet take one nonce', async () => {
+    const { server, broker } = await start();
+    let issued = 0;
+    const { challenge } = broker;
+    broker.challenge = () => {
+      issued += 1;
+      return challenge.call(broker);
+    };
+    const one = 'POST /v1/challenge HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n';
+    expect(await readAll(await open(server, one.repeat(1000)))).toMatch(/^HTTP\/1.1 200 /);
+    expect(issued).toBe(1);
+  });
+
   test('releases to the same client code', async () => {
     const { server, key } = await start();
     expect(server.url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
