@@ -23,7 +23,8 @@ export function badPath(path: string): string | null {
  * passed badPath.
  */
 export function badPathSet(paths: string[]): string | null {
-  const fold = (path: string) => path.toLowerCase().normalize('NFC');
+  // Upper case first: a final sigma, a long s and a sharp s have no lower case of their own.
+  const fold = (path: string) => path.toUpperCase().toLowerCase().normalize('NFC');
   const files = new Map<string, string>();
   for (const path of paths) {
     const other = files.get(fold(path));

@@ -82,6 +82,15 @@ describe('listModel and digestModel', () => {
     });
   });
 
+  test.each([
+    ['a final sigma', 'ΑΣ', 'ασ'],
+    ['a long s', 'ſ', 's'],
+    ['a sharp s', 'ß', 'SS'],
+    ['the Kelvin sign', '\u212a', 'k'],
+  ])('names that collide on another system: %s', (_, one, other) => {
+    expect(badPathSet([one, other])).toContain('only in case');
+  });
+
   test('a name in NFD is sealed as NFC, and collides with it', async () => {
     writeFileSync(join(dir, 'e\u0301'), '');
     expect((await listModel(dir))[0]?.path).toBe('\u00e9');
