@@ -92,7 +92,12 @@ export function serveSession(
     } finally {
       if ('bytes' in body) budget.used -= body.bytes.length;
     }
-    respond(stream, response);
+    try {
+      respond(stream, response);
+    } catch {
+      // A status that HTTP/2 has not, from a broker that the host forwards for.
+      stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+    }
   }
 }
 
