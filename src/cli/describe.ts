@@ -5,7 +5,7 @@ import { printable } from './error.ts';
  * The values may come from hostile files, so control characters are replaced.
  */
 export function describe(value: Record<string, unknown>, indent = ''): string {
-  const width = Math.min(20, Math.max(...Object.keys(value).map((key) => key.length)));
+  const width = Object.keys(value).reduce((most, key) => Math.min(20, Math.max(most, key.length)), 0);
   return Object.entries(value)
     .filter(([, v]) => v !== undefined)
     .map(([key, v]) => {

@@ -82,10 +82,19 @@ export function encodeStatement(facts: StatementFacts): Buffer {
   return Buffer.from(`${JSON.stringify(schema.parse(statement), null, 2)}\n`);
 }
 
+/** Deeper than any honest manifest; whoever walks through one recurses. */
+const MAX_DEPTH = 32;
+const isShallow = (value: unknown, left: number): boolean =>
+  typeof value !== 'object' ||
+  value === null ||
+  (left > 0 && Object.values(value).every((item) => isShallow(item, left - 1)));
+
 /** Unknown fields are let through, as in-toto demands. Throws `ERR_MANIFEST_MALFORMED` (exit 2). */
 export function parseStatement(bytes: Uint8Array): Statement {
   try {
-    return schema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')));
+    const json: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'));
+    if (!isShallow(json, MAX_DEPTH)) throw new RangeError('nested too deeply');
+    return schema.parse(json);
   } catch (cause) {
     throw usageError('ERR_MANIFEST_MALFORMED', `expected a build manifest of this toolkit (${MANIFEST_FILE})`, {
       cause,

@@ -56,6 +56,14 @@ test('an in-toto statement of something else is refused, unknown fields are not'
   expect(parseStatement(Buffer.from(JSON.stringify({ ...statement, later: 1 }))).subject).toHaveLength(1);
 });
 
+test('a manifest nested twenty thousand deep is malformed, not a bug', () => {
+  const deep = `{"a":${'['.repeat(20_000)}${']'.repeat(20_000)}}`;
+  const bytes = encodeStatement({ ...facts, project: { a: 'HERE' } }).toString();
+  expect(() => parseStatement(Buffer.from(bytes.replace('"HERE"', deep)))).toThrow(
+    expect.objectContaining({ code: 'ERR_MANIFEST_MALFORMED', exitCode: 2 }),
+  );
+});
+
 test('measurements read back, and are refused cut off anywhere', () => {
   const bytes = encodeMeasurements(measurements);
   expect(parseMeasurements(bytes)).toEqual(measurements);
