@@ -1,9 +1,10 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
-import { chmod, mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { AtomaError, usageError } from '../core/errors.ts';
-import { ioError, readSmallFile, siblingDirectory } from '../core/files.ts';
+import { ioError, readSmallFile } from '../core/files.ts';
+import { stagingDirectory } from '../core/staging.ts';
 
 export const ROOT_NAME = 'atoma-tee simulated root';
 
@@ -53,20 +54,20 @@ export async function loadOrCreateLocalRoot(dir = localRootDirectory()): Promise
   if (existing !== null) return existing;
   try {
     await mkdir(dirname(dir), { recursive: true, mode: 0o700 });
-    const staging = await siblingDirectory(dir);
+    const staging = await stagingDirectory(dir, 0o700);
     try {
-      await chmod(staging, 0o700);
       const root = await createSimulatedRoot();
       const pem = root.key.export({ type: 'pkcs8', format: 'pem' });
-      await writeFile(join(staging, 'root.key'), pem, { mode: 0o600 });
-      await writeFile(join(staging, 'root.der'), root.certificate, { mode: 0o644 });
-      await rename(staging, dir);
+      await writeFile(join(staging.path, 'root.key'), pem, { mode: 0o600 });
+      await writeFile(join(staging.path, 'root.der'), root.certificate, { mode: 0o644 });
+      await rename(staging.path, dir);
       return root;
     } catch (error) {
-      await rm(staging, { recursive: true, force: true });
       const other = await readRoot(dir);
       if (other !== null) return other;
       throw error;
+    } finally {
+      await staging.remove();
     }
   } catch (error) {
     throw ioError(error, `cannot make the local root of the simulated TEE in ${dir}`);

@@ -47,14 +47,12 @@ export class Broker {
     this.keyId = keyId(options.publicRaw);
   }
 
-  /** A fresh nonce. Throws `ERR_RELEASE_BUSY` (exit 4) where too many are outstanding. */
+  /** A fresh nonce. */
   async challenge(): Promise<Challenge> {
     const nonce = randomBytes(NONCE_LENGTH);
     const now = this.#seconds();
     const expires = now + NONCE_SECONDS;
-    if (!(await this.#options.state.issue(nonce, expires, now))) {
-      throw refusal('ERR_RELEASE_BUSY', 'busy', 'fewer outstanding challenges', 'too many; try again in a minute');
-    }
+    await this.#options.state.issue(nonce, expires, now);
     return { nonce, expires, broker: this.keyId };
   }
 

@@ -14,7 +14,6 @@ const STATUS: Record<string, number> = {
   ERR_RELEASE_ROUTE: 404,
   ERR_RELEASE_METHOD: 405,
   ERR_RELEASE_TOO_LARGE: 413,
-  ERR_RELEASE_BUSY: 503,
 };
 
 /**

@@ -14,8 +14,8 @@ export interface Release {
 
 /** What a broker remembers. Asynchronous because replicas will share a database. Times are unix seconds. */
 export interface BrokerState {
-  /** False where too many are outstanding. */
-  issue(nonce: Uint8Array, expires: number, now: number): Promise<boolean>;
+  /** Remembers a nonce; where there are too many, the oldest is forgotten, and then refused as unknown. */
+  issue(nonce: Uint8Array, expires: number, now: number): Promise<void>;
   nonceStatus(nonce: Uint8Array, now: number): Promise<NonceStatus>;
   /** The highest epoch released for this owner and seal, or 0. */
   epoch(owner: Uint8Array, sealId: Uint8Array): Promise<number>;
@@ -26,7 +26,10 @@ export interface BrokerState {
   commit(release: Release, now: number): Promise<'done' | 'nonce' | 'epoch'>;
 }
 
-/** Outstanding and spent nonces together; about 10 MB. */
+/**
+ * Outstanding and spent nonces together; about 10 MB. Forgetting the oldest means that a flood has to bring so many within one
+ * honest client's round trip; refusing new ones would lock everybody out for a minute.
+ */
 const MOST_NONCES = 65536;
 
 /** State of one process, gone with it: a broker that restarts knows no epochs but those that it sees again. */
@@ -40,15 +43,13 @@ export class MemoryState implements BrokerState {
     this.#mostNonces = mostNonces;
   }
 
-  async issue(nonce: Uint8Array, expires: number, now: number): Promise<boolean> {
+  async issue(nonce: Uint8Array, expires: number, now: number): Promise<void> {
     // Insertion order is order of expiry.
     for (const [key, entry] of this.#nonces) {
-      if (entry.expires >= now) break;
+      if (entry.expires >= now && this.#nonces.size < this.#mostNonces) break;
       this.#nonces.delete(key);
     }
-    if (this.#nonces.size >= this.#mostNonces) return false;
     this.#nonces.set(hex(nonce), { expires, used: false });
-    return true;
   }
 
   async nonceStatus(nonce: Uint8Array, now: number): Promise<NonceStatus> {

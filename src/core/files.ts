@@ -1,7 +1,6 @@
-import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { type FileHandle, lstat, open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { AtomaError, usageError } from './errors.ts';
 import { temporary } from './temporary.ts';
 
@@ -41,6 +40,13 @@ export class AtomicFile {
     try {
       await this.handle.chmod(this.#mode);
       await this.handle.sync();
+      if (!(await this.#isOurs())) {
+        throw new AtomaError(
+          'unexpected',
+          'ERR_OUTPUT_BUSY',
+          `another run is writing ${this.path} too; this one gave way`,
+        );
+      }
       await this.handle.close();
       await rename(this.partial, this.path);
       this.#keep();
@@ -53,9 +59,19 @@ export class AtomicFile {
 
   /** Leaves nothing. Safe to call after a failed commit. */
   async abort(): Promise<void> {
+    if (await this.#isOurs()) await rm(this.partial, { force: true });
     await this.handle.close().catch(() => {});
-    await rm(this.partial, { force: true });
     this.#keep();
+  }
+
+  /** False where a run that started later has replaced our partial file by its own. */
+  async #isOurs(): Promise<boolean> {
+    try {
+      const [ours, there] = [await this.handle.stat(), await lstat(this.partial)];
+      return ours.ino === there.ino && ours.dev === there.dev;
+    } catch {
+      return false;
+    }
   }
 }
 
@@ -80,13 +96,6 @@ export async function withAtomicFile<T>(
   }
   await file.commit();
   return result;
-}
-
-/** A fresh private directory beside `path`, for output that must appear together; the caller renames or removes it. */
-export async function siblingDirectory(path: string): Promise<string> {
-  const dir = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.partial`);
-  await mkdir(dir, { recursive: false, mode: 0o700 });
-  return dir;
 }
 
 /** Reads a whole small file; refuses missing, oversized and non-regular ones with exit 2. `what` is for people: "owner key". */

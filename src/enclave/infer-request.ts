@@ -133,6 +133,7 @@ function nested(data: unknown[], shape: number[], at: string): unknown[] {
 }
 
 const quote = (value: unknown): string => {
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'a list' : 'an object';
   const text = typeof value === 'bigint' ? String(value) : (JSON.stringify(value) ?? 'nothing');
   return text.length > 100 ? `${text.slice(0, 100)}...` : text;
 };

@@ -24,7 +24,7 @@ const schema = z.object({
       buildType: z.literal(BUILD_TYPE),
       externalParameters: z.object({
         /** enclave.toml with its defaults. */
-        project: z.record(z.string(), z.unknown()),
+        project: z.looseObject({ name: z.string() }),
         model: z.object({ digest: digestSet.refine(({ sha256 }) => sha256?.length === 64) }),
         /** The owner's raw Ed25519 public key, hex. */
         owner: z.string().regex(/^[0-9a-f]{64}$/),
@@ -46,7 +46,7 @@ export type ResourceDescriptor = z.infer<typeof descriptor>;
 
 export interface StatementFacts {
   subjects: { name: string; sha256: string; sha384: string }[];
-  project: Record<string, unknown>;
+  project: Statement['predicate']['buildDefinition']['externalParameters']['project'];
   /** Hex. */
   modelDigest: string;
   owner: string;

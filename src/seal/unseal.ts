@@ -1,10 +1,10 @@
-import { chmod, lstat, mkdir, open, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { chmod, lstat, mkdir, open, rename } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { hex } from '../core/bytes.ts';
 import { usageError } from '../core/errors.ts';
 import { ioError } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
-import { temporary } from '../core/temporary.ts';
+import { stagingDirectory } from '../core/staging.ts';
 import { modelDigest } from '../model/model.ts';
 import { type ParsedHeader, verifyHeaderSignature } from './header.ts';
 import type { SealIndex } from './index-part.ts';
@@ -52,12 +52,9 @@ export async function unsealFile(options: UnsealOptions): Promise<UnsealResult> 
     const index = await openIndex(source, parsed, ck);
     const { onProgress, signal } = options;
     const run: RunOptions = { phase: 'unsealing', doing: `cannot write ${options.out}`, onProgress, signal };
-    // One name, so that what a killed run left is replaced by the next one and plaintext does not pile up.
-    const partial = join(dirname(out), `.${basename(out)}.unseal.partial`);
-    const keep = temporary(partial);
+    const staging = await stagingDirectory(out, 0o700);
+    const partial = staging.path;
     try {
-      await rm(partial, { recursive: true, force: true });
-      await mkdir(partial, { mode: 0o700 });
       await makeDirectories(partial, index);
       await openParts(source, parsed, index, partial, run);
       for (const { path, size, mode } of index.files) {
@@ -67,10 +64,9 @@ export async function unsealFile(options: UnsealOptions): Promise<UnsealResult> 
       await refuseExisting(out, options.out);
       await rename(partial, out);
     } catch (error) {
-      await rm(partial, { recursive: true, force: true });
       throw ioError(error, run.doing);
     } finally {
-      keep();
+      await staging.remove();
     }
     return {
       out: options.out,

@@ -6,6 +6,7 @@ import { MEASURED_CONFIG_PATH } from '../core/layout.ts';
 import { encodeMeasuredConfig } from '../core/measured-config.ts';
 import type { NitroMeasurement } from '../core/measurement.ts';
 import type { OnProgress } from '../core/progress.ts';
+import { stagingDirectory } from '../core/staging.ts';
 import { Cache } from '../image/cache.ts';
 import { cpioArchive } from '../image/cpio.ts';
 import { lockDependencies } from '../image/dependencies.ts';
@@ -25,7 +26,7 @@ import { digestModel } from '../model/model.ts';
 import { checkOnnx, findOnnx } from '../model/onnx.ts';
 import { encodeMetadata, type WrittenEif, writeEif } from '../nitro/index.ts';
 import { loadProject, type Project } from '../project/load.ts';
-import { publish, stagingDirectory } from '../project/outputs.ts';
+import { publish } from '../project/outputs.ts';
 import { readLock } from './lock.ts';
 
 export interface BuildOptions {

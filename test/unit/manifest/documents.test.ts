@@ -58,7 +58,7 @@ test('an in-toto statement of something else is refused, unknown fields are not'
 
 test('a manifest nested twenty thousand deep is malformed, not a bug', () => {
   const deep = `{"a":${'['.repeat(20_000)}${']'.repeat(20_000)}}`;
-  const bytes = encodeStatement({ ...facts, project: { a: 'HERE' } }).toString();
+  const bytes = encodeStatement({ ...facts, project: { name: 'x', a: 'HERE' } }).toString();
   expect(() => parseStatement(Buffer.from(bytes.replace('"HERE"', deep)))).toThrow(
     expect.objectContaining({ code: 'ERR_MANIFEST_MALFORMED', exitCode: 2 }),
   );

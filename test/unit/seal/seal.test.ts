@@ -267,7 +267,7 @@ describe('interrupted', () => {
     const unseal = `unsealFile({ sealed: ${JSON.stringify(at('m.sealed'))}, key: { seed: hex('${recovery.seed.toString('hex')}'),
       publicRaw: hex('${recovery.publicRaw.toString('hex')}') }, out: ${JSON.stringify(at('k.out'))}, onProgress })`;
     for (const call of [seal('onProgress'), unseal]) await killed(script(call));
-    expect(leftovers('k.')).toEqual(['.k.out.unseal.partial', 'k.sealed.partial']);
+    expect(leftovers('k.')).toEqual([expect.stringMatching(/^\.k\.out\.\d+-[0-9a-f]+\.partial$/), 'k.sealed.partial']);
     // In a process that has nothing else to do, and must still end by itself.
     writeFileSync(at('script.mjs'), script(seal(`recovery: hex('${recovery.publicRaw.toString('hex')}')`)));
     execFileSync(process.execPath, [at('script.mjs')]);

@@ -1,0 +1,86 @@
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { AtomicFile, readSmallFile, withAtomicFile, writeFileAtomic } from '../../../src/core/files.ts';
+import { stagingDirectory } from '../../../src/core/staging.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'atoma-files-'));
+const at = (name: string) => join(dir, name);
+afterEach(() => {
+  for (const name of readdirSync(dir)) rmSync(at(name), { recursive: true });
+});
+
+describe('a file that appears whole or not at all', () => {
+  test('is private while it is written', async () => {
+    await withAtomicFile(at('f'), async () => expect(statSync(at('f.partial')).mode & 0o777).toBe(0o600));
+    expect(statSync(at('f')).mode & 0o777).toBe(0o644);
+  });
+
+  test('a failure leaves the old one', async () => {
+    writeFileSync(at('f'), 'old');
+    await expect(withAtomicFile(at('f'), () => Promise.reject(new Error('no')))).rejects.toThrow('no');
+    expect(readFileSync(at('f'), 'utf8')).toBe('old');
+    expect(readdirSync(dir)).toEqual(['f']);
+  });
+
+  test('what a killed run left is replaced', async () => {
+    writeFileSync(at('f.partial'), 'left by a killed run');
+    await writeFileAtomic(at('f'), 'new');
+    expect(readdirSync(dir)).toEqual(['f']);
+  });
+
+  test('a link planted at the partial name is not written through', async () => {
+    writeFileSync(at('victim'), 'mine');
+    symlinkSync(at('victim'), at('f.partial'));
+    await writeFileAtomic(at('f'), 'new');
+    expect(readFileSync(at('victim'), 'utf8')).toBe('mine');
+  });
+
+  test('two runs with the same output: the later one wins, and nothing of it is published by the earlier', async () => {
+    const first = await AtomicFile.create(at('f'));
+    const second = await AtomicFile.create(at('f'));
+    await second.handle.write('half');
+    await expect(first.commit()).rejects.toMatchObject({ code: 'ERR_OUTPUT_BUSY' });
+    expect(existsSync(at('f'))).toBe(false);
+    await second.handle.write(' and half');
+    await second.commit();
+    expect(readFileSync(at('f'), 'utf8')).toBe('half and half');
+  });
+});
+
+describe('staging beside an output', () => {
+  test('is removed when a run with the same output finds that its maker is dead', async () => {
+    const left = await stagingDirectory(at('out'));
+    const dead = left.path.replace(`.${process.pid}-`, '.4194304-');
+    rmSync(left.path, { recursive: true });
+    mkdirSync(dead);
+    const mine = await stagingDirectory(at('out'), 0o700);
+    expect(existsSync(dead)).toBe(false);
+    expect(statSync(mine.path).mode & 0o777).toBe(0o700);
+    await mine.remove();
+    expect(existsSync(mine.path)).toBe(false);
+  });
+});
+
+describe('reading a small file', () => {
+  test.each([
+    ['missing', () => {}, 'ERR_FILE_NOT_FOUND'],
+    ['a directory', (path: string) => symlinkSync('/', path), 'ERR_FILE_KIND'],
+    ['oversized', (path: string) => writeFileSync(path, Buffer.alloc(11)), 'ERR_FILE_TOO_LARGE'],
+    ['endless', (path: string) => symlinkSync('/dev/zero', path), 'ERR_FILE_TOO_LARGE'],
+  ])('%s', async (_, make, code) => {
+    make(at('f'));
+    await expect(readSmallFile(at('f'), 'thing', 10)).rejects.toMatchObject({ code });
+  });
+});
