@@ -26,12 +26,15 @@ export function spawnInNamespaces(command: string[]): ChildProcess {
     '--pdeathsig=KILL',
     ...(isHostRoot() ? [`--reuid=${UNPRIVILEGED}`, `--regid=${UNPRIVILEGED}`, '--clear-groups'] : []),
   ];
+  // No core dump, not through a handler of the host's either: 0 stops files only, 1 both (core(5), fs/coredump.c). The model
+  // is in that memory, and must not reach a disk.
+  const prlimit = [tool('prlimit'), '--core=1:1'];
   const unshare = [
     tool('unshare'),
     ...['--user', '--map-root-user', '--mount', '--pid', '--net', '--ipc', '--uts', '--cgroup'],
     ...['--fork', '--kill-child=KILL'],
   ];
-  const [file = '', ...args] = [...setpriv, '--', ...unshare, '--', ...command];
+  const [file = '', ...args] = [...setpriv, '--', ...prlimit, '--', ...unshare, '--', ...command];
   // A new session: no controlling terminal inside, and Ctrl-C is the launcher's to handle.
   return spawn(file, args, { env: {}, cwd: '/', detached: true, stdio: ['pipe', 'pipe', 'pipe', 'pipe'] });
 }

@@ -1,4 +1,4 @@
-export { measuredConfigSink, readMeasuredConfig } from './config.ts';
+export { measuredConfigTap } from './config.ts';
 export { type EifDescription, inspectEif } from './inspect.ts';
 export type { EifArch, EifLayout, EifSection, EifSectionType } from './layout.ts';
 export { parseEif } from './layout.ts';

@@ -1,12 +1,11 @@
 import { loadOrCreateLocalRoot, resolveSimulatedRoots } from '../attest/simulated-root.ts';
 import { negativeError, usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
-import { APPLICATION_RAMDISK } from '../core/layout.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import type { OnProgress } from '../core/progress.ts';
 import type { BrokerPost } from '../launch/host.ts';
 import { type Enclave, launchSimulated } from '../launch/simulated.ts';
-import { measuredConfigSink } from '../nitro/config.ts';
+import { measuredConfigTap } from '../nitro/index.ts';
 import { besideManifest, nitroSubject, readManifest } from './image.ts';
 
 export interface EnclaveOptions {
@@ -42,15 +41,15 @@ export async function startEnclave(options: EnclaveOptions): Promise<StartedEncl
   const owner = options.owner === undefined ? undefined : await readOwner(options.owner);
   const brokers = await openBrokers(options);
   const eif = besideManifest(options.manifest, subject.name);
-  const sink = measuredConfigSink();
+  const tap = measuredConfigTap();
   const enclave = await launchSimulated({
     eif,
     root: await loadOrCreateLocalRoot(),
     host: { model: options.model, brokers },
-    tap: (index) => (index === APPLICATION_RAMDISK ? sink : undefined),
+    tap: tap.onRamdisk,
     accept(image) {
       requireDigest(subject.digest.sha256, image.sha256, eif);
-      const found = sink.config().model.owner;
+      const found = tap.config().model.owner;
       if (owner !== undefined && found !== owner) {
         throw negativeError('ERR_IMAGE_OWNER', `the image measures another owner: expected ${owner}, found ${found}`);
       }
@@ -58,7 +57,7 @@ export async function startEnclave(options: EnclaveOptions): Promise<StartedEncl
     ...(options.onLog ? { onLog: options.onLog } : {}),
     onProgress: options.onProgress,
   });
-  return { ...enclave, config: sink.config() };
+  return { ...enclave, config: tap.config() };
 }
 
 function requireDigest(expected: string | undefined, found: string | undefined, eif: string): void {

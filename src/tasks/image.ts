@@ -1,12 +1,10 @@
 import { basename, dirname, join } from 'node:path';
 import { negativeError, usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
-import { APPLICATION_RAMDISK } from '../core/layout.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { parseStatement, type Statement } from '../manifest/statement.ts';
-import { measuredConfigSink } from '../nitro/config.ts';
-import { type MeasuredEif, requireCrc, streamEif } from '../nitro/index.ts';
+import { type MeasuredEif, measuredConfigTap, requireCrc, streamEif } from '../nitro/index.ts';
 
 /** Build manifests list every file of an image; more than this is not one. */
 export const MAX_MANIFEST = 32 << 20;
@@ -58,10 +56,7 @@ export async function loadImage(manifest: string, onProgress?: OnProgress): Prom
 
 /** Measures any image of ours. */
 export async function measureImage(path: string, onProgress?: OnProgress) {
-  const sink = measuredConfigSink();
-  const measured = await streamEif(path, {
-    onRamdisk: (index) => (index === APPLICATION_RAMDISK ? sink : undefined),
-    onProgress,
-  });
-  return { measured, config: sink.config() };
+  const tap = measuredConfigTap();
+  const measured = await streamEif(path, { onRamdisk: tap.onRamdisk, onProgress });
+  return { measured, config: tap.config() };
 }

@@ -2,13 +2,11 @@ import { sha256 } from '../../core/bytes.ts';
 import { compare } from '../../core/check.ts';
 import { negativeError } from '../../core/errors.ts';
 import { readSmallFile } from '../../core/files.ts';
-import { APPLICATION_RAMDISK } from '../../core/layout.ts';
 import type { NitroMeasurement } from '../../core/measurement.ts';
 import type { OnProgress } from '../../core/progress.ts';
 import { MEASUREMENTS_FILE, type Measurements, parseMeasurements } from '../../manifest/measurements.ts';
 import { parseStatement, type Statement } from '../../manifest/statement.ts';
-import { measuredConfigSink } from '../../nitro/config.ts';
-import { streamEif } from '../../nitro/index.ts';
+import { measuredConfigTap, streamEif } from '../../nitro/index.ts';
 import { besideManifest, MAX_MANIFEST, nitroSubject, readManifest } from '../image.ts';
 import type { Findings } from './report.ts';
 
@@ -74,10 +72,10 @@ async function verifyImage(
   findings: Findings,
   onProgress?: OnProgress,
 ): Promise<void> {
-  const config = measuredConfigSink();
+  const tap = measuredConfigTap();
   const measured = await findings.step('image.structure', () =>
     streamEif(besideManifest(manifest, subject.name), {
-      onRamdisk: (index) => (index === APPLICATION_RAMDISK ? config : undefined),
+      onRamdisk: tap.onRamdisk,
       fileDigests: ['sha256', 'sha384'],
       onProgress,
     }),
@@ -95,7 +93,7 @@ async function verifyImage(
     if (register === 'pcr8' && expected === 'not listed' && actual === 'none') continue;
     findings.add(compare(`measurement.${register}`, expected, actual));
   }
-  const measuredConfig = await findings.step('configuration.format', () => config.config());
+  const measuredConfig = await findings.step('configuration.format', () => tap.config());
   if (!measuredConfig) return;
   const { externalParameters } = statement.predicate.buildDefinition;
   findings.add(

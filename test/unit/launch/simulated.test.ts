@@ -25,6 +25,7 @@ const facts = {
   env: process.env, pid: process.pid, argv: process.argv, hostname: os.hostname(), cwd: process.cwd(),
   root: fs.readdirSync('/'), rootfs: fs.readdirSync('/rootfs'), atoma: fs.readdirSync('/rootfs/run/atoma'),
   interfaces: fs.readdirSync('/rootfs/sys/class/net'),
+  core: fs.readFileSync('/rootfs/proc/self/limits', 'utf8').match(/Max core file size +(\\S+) +(\\S+)/).slice(1),
   processes: fs.readdirSync(proc).filter((name) => Number(name)),
   uidMap: fs.readFileSync(proc + '/self/uid_map', 'utf8').trim().split(/ +/),
   descriptors: fs.readdirSync(proc + '/self/fd').map((fd) => attempt(() => fs.readlinkSync(proc + '/self/fd/' + fd))),
@@ -98,6 +99,10 @@ describe.each(users)('launched by %s', (who, as) => {
 
   test('no user namespace inside, which would give the dropped capabilities back', () => {
     expect([facts.userNamespaces, facts.moreUserNamespaces]).toEqual(['0', 'EACCES']);
+  });
+
+  test('no core dump: the model in memory must not reach a disk, nor a handler of the host', () => {
+    expect(facts.core).toEqual(['1', '1']);
   });
 
   test('no environment, no arguments, another hostname', () => {

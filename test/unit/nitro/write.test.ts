@@ -4,8 +4,15 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { encodeMeasuredConfig, type MeasuredConfig } from '../../../src/core/measured-config.ts';
 import { cpioArchive } from '../../../src/image/cpio.ts';
-import { bytesPart, packEif, readMeasuredConfig, type WriteEifOptions, writeEif } from '../../../src/nitro/index.ts';
-import { bytesSource } from '../../../src/nitro/source.ts';
+import {
+  bytesPart,
+  measuredConfigTap,
+  packEif,
+  streamEif,
+  type WriteEifOptions,
+  writeEif,
+} from '../../../src/nitro/index.ts';
+import { bytesSource, type EifSource } from '../../../src/nitro/source.ts';
 import { collect, rawArchive } from '../image/cpio-bytes.ts';
 import { smallEif, withDirectory } from './small.ts';
 
@@ -91,7 +98,12 @@ describe('packEif', () => {
   );
 });
 
-describe('readMeasuredConfig', () => {
+describe('the measured configuration', () => {
+  const readMeasuredConfig = async (image: EifSource) => {
+    const tap = measuredConfigTap();
+    await streamEif(image, tap);
+    return tap.config();
+  };
   const config: MeasuredConfig = {
     version: 1,
     project: 'digits',
@@ -118,6 +130,12 @@ describe('readMeasuredConfig', () => {
     ['that is no archive', 'ERR_CPIO_MAGIC', Buffer.alloc(512)],
   ])('an application ramdisk %s is refused', async (_, expected, application) => {
     await expect(readMeasuredConfig(await image(application))).rejects.toThrow(code(expected));
+  });
+
+  test('a third ramdisk, which could replace the configuration, is refused', async () => {
+    const application = await collect(cpioArchive([...dirs, file], { mtime: 0 }).chunks());
+    const source = bytesSource(await smallEif([rawArchive(), application, application]));
+    await expect(readMeasuredConfig(source)).rejects.toThrow(code('ERR_ENCLAVE_CONFIG'));
   });
 
   test('an image without a second ramdisk is refused', async () => {

@@ -113,7 +113,11 @@ test('a manifest whose model digest is of a kind that nobody compares', () => {
     predicate: {
       buildDefinition: {
         buildType: 'urn:atoma-tee:build:v1',
-        externalParameters: { project: {}, model: { digest: { sha256: 'aa'.repeat(32) } }, owner: '00'.repeat(32) },
+        externalParameters: {
+          project: { name: 'x' },
+          model: { digest: { sha256: 'aa'.repeat(32) } },
+          owner: '00'.repeat(32),
+        },
         internalParameters: { SOURCE_DATE_EPOCH: 0, toolkit: '0' },
         resolvedDependencies: [],
       },
