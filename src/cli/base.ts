@@ -1,10 +1,8 @@
-import { Command, type Interfaces } from '@oclif/core';
+import { Command, Flags } from '@oclif/core';
 import { AtomaError } from '../core/errors.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { isJson, renderError } from './error.ts';
 import { Progress } from './progress.ts';
-
-export type FlagsOf<T extends typeof Command> = Interfaces.InferredFlags<T['flags']>;
 
 /**
  * What every command shares: `--json` (the value that `run` returns, alone on stdout), progress on stderr, and
@@ -12,6 +10,10 @@ export type FlagsOf<T extends typeof Command> = Interfaces.InferredFlags<T['flag
  */
 export abstract class BaseCommand extends Command {
   static override enableJsonFlag = true;
+  // Acted upon in bin/run.js, before anything that colours is loaded.
+  static override baseFlags = {
+    'no-color': Flags.boolean({ description: 'no colours, whatever the terminal can do', helpGroup: 'GLOBAL' }),
+  };
 
   #progress: Progress | undefined;
 

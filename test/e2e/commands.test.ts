@@ -65,6 +65,13 @@ describe('usage errors', () => {
     expect(result.stderr).not.toContain('\u001b');
   });
 
+  test('--no-color wins over a terminal that can', () => {
+    const args = ['verify', join(root, 'package.json'), '--kind', 'eif', '--expect', 'none'];
+    const coloured = atomaTee(args, { env: { FORCE_COLOR: '1' } }).stdout;
+    expect(coloured).toContain('\u001b[');
+    expect(atomaTee([...args, '--no-color'], { env: { FORCE_COLOR: '1' } }).stdout).not.toContain('\u001b[');
+  });
+
   test('--version', () => {
     const result = atomaTee(['--version']);
     expect(result.code).toBe(0);
