@@ -1,9 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
+import { asOrdinaryUser, root } from '../ordinary-user.ts';
 
-export const root = resolve(import.meta.dirname, '../..');
+export { giveAway, isRoot, root } from '../ordinary-user.ts';
+
 export const digits = join(root, 'examples/digits');
 
 export interface Outcome {
@@ -15,30 +17,13 @@ export interface Outcome {
   json: any;
 }
 
-export const isRoot = process.getuid?.() === 0;
-
-/** Where an ordinary user sees this checkout, whatever directory (of root's) it lies in. */
-const SHARED = '/tmp/atoma-tee-checkout';
-const asOrdinaryUser = isRoot
-  ? [
-      'unshare',
-      '--mount',
-      'sh',
-      '-c',
-      `mkdir -p ${SHARED} && mount --bind '${root}' ${SHARED} && cd / && exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"`,
-      'sh',
-    ]
-  : [];
-
 /** Runs the command line as a user would: the launcher, the built package, no terminal. */
 export function atomaTee(
   args: string[],
   options: { cwd?: string; env?: Record<string, string>; input?: string; via?: string[]; ordinaryUser?: boolean } = {},
 ): Outcome {
-  const program = options.ordinaryUser
-    ? [...asOrdinaryUser, join(isRoot ? SHARED : root, 'bin/atoma-tee')]
-    : [join(root, 'bin/atoma-tee')];
-  const [command, ...rest] = [...(options.via ?? []), ...program, ...args] as [string, ...string[]];
+  const line = [...(options.via ?? []), join(root, 'bin/atoma-tee'), ...args];
+  const [command, ...rest] = (options.ordinaryUser ? asOrdinaryUser(line) : line) as [string, ...string[]];
   const child = spawnSync(command, rest, {
     cwd: options.cwd ?? root,
     encoding: 'utf8',
@@ -60,11 +45,6 @@ export function ok(outcome: Outcome): Outcome {
   if (outcome.code !== 0)
     throw new Error(`exit ${outcome.code ?? outcome.signal}\n${outcome.stdout}\n${outcome.stderr}`);
   return outcome;
-}
-
-/** Hands a directory and everything in it to the ordinary user of `ordinaryUser`. */
-export function giveAway(path: string): void {
-  if (isRoot) spawnSync('chown', ['-R', '65534:65534', path]);
 }
 
 /** A directory that is gone afterwards. */

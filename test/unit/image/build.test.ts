@@ -17,6 +17,7 @@ import type { DebEntry } from '../../../src/image/lock-file.ts';
 import { parseMeasurements } from '../../../src/manifest/measurements.ts';
 import { parseStatement } from '../../../src/manifest/statement.ts';
 import { build } from '../../../src/tasks/build.ts';
+import { asOrdinaryUser, isRoot } from '../../ordinary-user.ts';
 import { debEntry, sha256, type TinyProject, tinyProject } from './fixtures.ts';
 
 const OUTPUTS = ['build.intoto.json', 'digits.eif', 'measurements.json'];
@@ -131,14 +132,14 @@ describe('what others have put in the way', () => {
     expect(readFileSync(victim, 'utf8')).toBe('precious');
   });
 
-  test.runIf(process.getuid?.() === 0)("a dead build's directory that is another user's", async () => {
+  test.runIf(isRoot)("a dead build's directory that is another user's", async () => {
     const project = await tinyProject();
     const planted = join(project.dir, '.dist.999999999-000000000000.partial');
     mkdirSync(join(planted, 'inside'), { recursive: true });
-    const as = ['--reuid=12345', '--regid=12345', '--clear-groups', '--', process.execPath];
     chmodSync(dirname(project.dir), 0o777);
     chmodSync(project.dir, 0o1777);
-    const built = spawn('setpriv', [...as, ...child(project, dist(project))], { stdio: 'inherit' });
+    const [file = '', ...args] = asOrdinaryUser([process.execPath, ...child(project, dist(project))]);
+    const built = spawn(file, args, { stdio: 'inherit' });
     expect(await new Promise((done) => built.on('exit', done))).toBe(0);
     expect(readdirSync(dist(project)).sort()).toEqual(OUTPUTS);
   });

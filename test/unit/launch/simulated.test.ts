@@ -13,6 +13,7 @@ import { launchSimulated } from '../../../src/launch/simulated.ts';
 import { startStage } from '../../../src/launch/stage-process.ts';
 import { copyToolkit } from '../../../src/launch/toolkit.ts';
 import { measureEif } from '../../../src/nitro/index.ts';
+import { asOrdinaryUser, isRoot } from '../../ordinary-user.ts';
 import { directories, link, probeImage, temporary } from './image.ts';
 
 /** Runs as /init: says what it sees and what it can do. */
@@ -61,19 +62,19 @@ afterAll(() => {
 
 const helper = ['--no-warnings', join(import.meta.dirname, 'launch-probe.ts')];
 const run = promisify(execFile);
-async function launch(image: string, ...as: string[]) {
-  const [file = '', ...args] = [...as, process.execPath, ...helper, image];
+async function launch(image: string, as = (command: string[]) => command) {
+  const [file = '', ...args] = as([process.execPath, ...helper, image]);
   const { stdout } = await run(file, args, { env: { PATH: process.env.PATH, SECRET: 'of the host' } });
   return JSON.parse(stdout) as { code: string; exitCode: number; hint?: string; message: string; log: string[] };
 }
 
-const users: [who: string, as: string[]][] = [['this user', []]];
-if (isHostRoot()) users.push(['an ordinary user', ['setpriv', '--reuid=12345', '--regid=12345', '--clear-groups']]);
+const users: [who: string, as: (command: string[]) => string[]][] = [['this user', (command) => command]];
+if (isRoot) users.push(['an ordinary user', asOrdinaryUser]);
 
 describe.each(users)('launched by %s', (who, as) => {
   let facts: Record<string, unknown> & { status: Record<string, string>; mounts: string[]; descriptors: string[] };
   beforeAll(async () => {
-    const result = await launch(eif, ...as);
+    const result = await launch(eif, as);
     expect(result).toMatchObject({ code: 'ERR_ENCLAVE_ENDED' });
     facts = JSON.parse(result.log[0] ?? '');
   });
@@ -213,7 +214,17 @@ test('a truncated image ends in its own error, and nothing runs', async () => {
 
 test('where namespaces are forbidden: exit 5 and the mend', async () => {
   const script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"';
-  const result = await launch(eif, 'unshare', '--user', '--map-root-user', 'sh', '-c', script, 'sh');
+  const forbidden = (command: string[]) => [
+    'unshare',
+    '--user',
+    '--map-root-user',
+    'sh',
+    '-c',
+    script,
+    'sh',
+    ...command,
+  ];
+  const result = await launch(eif, forbidden);
   expect(result).toMatchObject({ code: 'ERR_NAMESPACES', exitCode: 5 });
   expect(result.hint).toContain('sysctl -w user.max_user_namespaces');
 });
