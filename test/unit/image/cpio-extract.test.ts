@@ -49,6 +49,8 @@ describe('extractCpio', () => {
     expect(readFileSync(join(root, 'closed/file'), 'utf8')).toBe('x'.repeat(1000));
     expect(readlinkSync(join(root, 'link'))).toBe('/etc/passwd');
     expect([mode('closed'), mode('closed/file'), mode('tmp'), mode('empty')]).toEqual([0o555, 0o666, 0o1777, 0o755]);
+    // Whoever is not root could not remove it otherwise.
+    chmodSync(join(root, 'closed'), 0o755);
   });
 
   test('two archives unpack into one tree, directories in common', async () => {
