@@ -294,20 +294,31 @@ describe('verify', () => {
 });
 
 describe('killed in the middle', () => {
-  const killDuring = async (args: string[], ms: number, signal: NodeJS.Signals = 'SIGKILL') => {
-    const child = spawn(join(root, 'bin/atoma-tee'), args, { env: { ...process.env, ...env }, stdio: 'ignore' });
-    setTimeout(() => child.kill(signal), ms);
-    return await new Promise<number | null>((resolve) => child.on('exit', resolve));
+  const start = (args: string[]) =>
+    spawn(join(root, 'bin/atoma-tee'), args, { env: { ...process.env, ...env }, stdio: 'ignore' });
+  const exitCode = (child: ReturnType<typeof start>) =>
+    new Promise<number | null>((resolve) => child.on('exit', (code) => resolve(code)));
+
+  const killDuring = async (args: string[], ms: number) => {
+    const child = start(args);
+    setTimeout(() => child.kill('SIGKILL'), ms);
+    await exitCode(child);
   };
 
-  test.each([
-    ['SIGINT', 600],
-    ['SIGTERM', 900],
-  ] as const)('build, by %s after %d ms: exit 1, and nothing is left', async (signal, ms) => {
-    mkdirSync(at(signal));
-    expect(await killDuring(['build', digits, '--out', at(signal, 'out')], ms, signal)).toBe(1);
-    expect(readdirSync(at(signal))).toEqual([]);
-  });
+  test.each(['SIGINT', 'SIGTERM'] as const)(
+    'build, by %s while it writes: exit 1, and nothing is left',
+    async (signal) => {
+      mkdirSync(at(signal));
+      const child = start(['build', digits, '--out', at(signal, 'out')]);
+      const ended = exitCode(child);
+      await expect
+        .poll(() => readdirSync(at(signal), { recursive: true }).length, { timeout: 30_000, interval: 5 })
+        .toBeGreaterThan(1);
+      child.kill(signal);
+      expect(await ended).toBe(1);
+      expect(readdirSync(at(signal))).toEqual([]);
+    },
+  );
 
   test('run, by SIGINT: exit 1, no socket, directory or process is left', async () => {
     // Root's own TMPDIR is of no use to the user whom the launch is handed to.
