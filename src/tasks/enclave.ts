@@ -6,7 +6,7 @@ import type { OnProgress } from '../core/progress.ts';
 import type { BrokerPost } from '../launch/host.ts';
 import { type Enclave, launchSimulated } from '../launch/simulated.ts';
 import { measuredConfigTap } from '../nitro/index.ts';
-import { besideManifest, nitroSubject, readManifest } from './image.ts';
+import { besideManifest, nitroSubject, readManifest, requireDigest } from './image.ts';
 
 export interface EnclaveOptions {
   /** build.intoto.json, its image beside it. */
@@ -48,7 +48,7 @@ export async function startEnclave(options: EnclaveOptions): Promise<StartedEncl
     host: { model: options.model, brokers },
     tap: tap.onRamdisk,
     accept(image) {
-      requireDigest(subject.digest.sha256, image.sha256, eif);
+      requireDigest(subject, image, eif);
       const found = tap.config().model.owner;
       if (owner !== undefined && found !== owner) {
         throw negativeError('ERR_IMAGE_OWNER', `the image measures another owner: expected ${owner}, found ${found}`);
@@ -58,14 +58,6 @@ export async function startEnclave(options: EnclaveOptions): Promise<StartedEncl
     onProgress: options.onProgress,
   });
   return { ...enclave, config: tap.config() };
-}
-
-function requireDigest(expected: string | undefined, found: string | undefined, eif: string): void {
-  if (expected !== undefined && expected === found) return;
-  throw negativeError(
-    'ERR_IMAGE_DIGEST',
-    `${eif} is not the image of this manifest: expected sha256 ${expected}, found ${found}`,
-  );
 }
 
 /** Raw, hex. */

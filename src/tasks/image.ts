@@ -44,14 +44,18 @@ export async function loadImage(manifest: string, onProgress?: OnProgress): Prom
   const subject = nitroSubject(statement);
   const path = besideManifest(manifest, subject.name);
   const { measured, config } = await measureImage(path, onProgress);
-  if (measured.sha256 !== subject.digest.sha256) {
-    throw negativeError(
-      'ERR_IMAGE_DIGEST',
-      `${path} is not the image of this manifest: expected sha256 ${subject.digest.sha256}, found ${measured.sha256}`,
-    );
-  }
+  requireDigest(subject, measured, path);
   requireCrc(measured);
   return { statement, path, measured, config };
+}
+
+/** Throws `ERR_IMAGE_DIGEST` (exit 3) where a measured image is not the one that a manifest names. */
+export function requireDigest({ digest }: Statement['subject'][number], { sha256 }: MeasuredEif, path: string): void {
+  if (sha256 !== undefined && sha256 === digest.sha256) return;
+  throw negativeError(
+    'ERR_IMAGE_DIGEST',
+    `${path} is not the image of this manifest: expected sha256 ${digest.sha256}, found ${sha256}`,
+  );
 }
 
 /** Measures any image of ours. */
