@@ -121,7 +121,7 @@ const [receipt, evidence, response] = ['receipt.cbor', 'evidence.json', 'respons
 
 must(atomaTee('Make a broker key', ['keygen', '--type', 'broker', '--out', show(join(work, 'broker.key'))]));
 must(atomaTee('Make a recovery key', ['keygen', '--type', 'recovery', '--out', show(join(work, 'recovery.key'))]));
-// prettier-ignore
+
 must(
   atomaTee('Seal the model to that image', [
     'seal',

@@ -9,6 +9,13 @@ export function fromHex(text: string): Buffer | null {
   return text.length % 2 === 0 && /^[0-9a-fA-F]*$/.test(text) ? Buffer.from(text, 'hex') : null;
 }
 
+/** For hex that a schema has judged already; throws a TypeError for anything else. */
+export function knownHex(text: string): Buffer {
+  const bytes = fromHex(text);
+  if (bytes === null) throw new TypeError('not hex');
+  return bytes;
+}
+
 /** Strict standard base64 with padding. Returns null for anything else. */
 export function fromBase64(text: string): Buffer | null {
   const bytes = Buffer.from(text, 'base64');

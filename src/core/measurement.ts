@@ -39,6 +39,3 @@ const REGISTERS = {
 /** Byte length of a hex register, or undefined if the TEE has no such register. */
 export const registerLength = (tee: 'nitro' | 'sgx', register: string): number | undefined =>
   (REGISTERS[tee] as Record<string, number>)[register];
-
-/** The names of the hex registers of a TEE, in display order. */
-export const registerNames = (tee: 'nitro' | 'sgx'): string[] => Object.keys(REGISTERS[tee]);

@@ -3,6 +3,7 @@
  * Data Types") and the tensor types of onnxruntime.
  */
 import type { Tensor } from 'onnxruntime-common';
+import { quote } from './json.ts';
 
 export type TensorData = Tensor.DataTypeMap[Tensor.Type];
 
@@ -17,13 +18,8 @@ export interface Datatype {
   write(data: TensorData): string;
 }
 
-const describe = (value: unknown): string => {
-  const text = typeof value === 'bigint' ? String(value) : (JSON.stringify(value) ?? 'nothing');
-  return text.length > 40 ? `${text.slice(0, 40)}...` : text;
-};
-
 const bad = (values: unknown[], i: number, expected: string): RangeError =>
-  new RangeError(`value ${i}: expected ${expected}, found ${describe(values[i])}`);
+  new RangeError(`value ${i}: expected ${expected}, found ${quote(values[i], 40)}`);
 
 type NumberArray =
   | Float32Array

@@ -1,4 +1,4 @@
-import { parseJson } from './json.ts';
+import { parseJson, quote } from './json.ts';
 import type { OnnxModel, TensorSpec, TensorValue } from './onnx-model.ts';
 
 /** A request that is the client's mistake: a 4xx. */
@@ -131,11 +131,5 @@ function nested(data: unknown[], shape: number[], at: string): unknown[] {
   }
   return level;
 }
-
-const quote = (value: unknown): string => {
-  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'a list' : 'an object';
-  const text = typeof value === 'bigint' ? String(value) : (JSON.stringify(value) ?? 'nothing');
-  return text.length > 100 ? `${text.slice(0, 100)}...` : text;
-};
 
 const names = (specs: { name: string }[]): string => specs.map(({ name }) => quote(name)).join(', ');

@@ -15,3 +15,10 @@ export function parseJson(bytes: Uint8Array): unknown {
       : value;
   return JSON.parse(text, reviver as (this: unknown, key: string, value: unknown) => unknown);
 }
+
+/** A parsed value for an error text, at most `most` characters of it. Never walks into it: it may be deep, or hold a BigInt. */
+export function quote(value: unknown, most = 100): string {
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'a list' : 'an object';
+  const text = typeof value === 'bigint' ? String(value) : (JSON.stringify(value) ?? 'nothing');
+  return text.length > most ? `${text.slice(0, most)}...` : text;
+}

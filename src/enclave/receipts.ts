@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { encodeReceipt } from '../attest/receipt.ts';
 import { checkReceiptClaims, type ReceiptClaims, type SecurityMode } from '../attest/receipt-claims.ts';
-import { fromHex, sha256 } from '../core/bytes.ts';
+import { knownHex, sha256 } from '../core/bytes.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import type { Identity } from './identity.ts';
 
@@ -22,7 +22,7 @@ export function createReceiptSigner(config: MeasuredConfig, identity: Identity, 
     iss: `atoma-tee/${config.project}`,
     modelId: config.project,
     modelVersion: config.projectVersion,
-    modelHash: fromHex(config.model.digest) ?? Buffer.alloc(32),
+    modelHash: knownHex(config.model.digest),
     modelHashScheme: 'sha256-manifest' as const,
     attestationDocHash: identity.bootEvidenceHash,
     measurements: {

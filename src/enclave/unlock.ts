@@ -1,7 +1,7 @@
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type Post, requestRelease } from '../broker/client.ts';
-import { fromHex } from '../core/bytes.ts';
+import { knownHex } from '../core/bytes.ts';
 import { AtomaError, negativeError } from '../core/errors.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import { findOnnx } from '../model/onnx.ts';
@@ -27,7 +27,7 @@ export async function unlockModel(
   const source = await channel.model();
   const parsed = await readHeader(source);
   const measured = {
-    owner: fromHex(config.model.owner) ?? Buffer.alloc(0),
+    owner: knownHex(config.model.owner),
     project: config.project,
     model: config.model.digest,
   };

@@ -1,5 +1,5 @@
 import { resolveSimulatedRoots } from '../attest/index.ts';
-import { equalBytes, fromHex, hex } from '../core/bytes.ts';
+import { equalBytes, hex, knownHex } from '../core/bytes.ts';
 import { negativeError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
@@ -40,7 +40,7 @@ export async function seal(options: SealOptions) {
     ? readXWingPublicKey(await readSmallFile(options.recovery, 'recovery key')).raw
     : undefined;
   const { measured, config } = await loadImage(options.manifest, options.onProgress);
-  if (!equalBytes(owner.publicRaw, fromHex(config.model.owner) ?? Buffer.alloc(0))) {
+  if (!equalBytes(owner.publicRaw, knownHex(config.model.owner))) {
     throw negativeError(
       'ERR_SEAL_OWNER',
       `the image opens only what its measured owner signed: expected owner ${config.model.owner}, found ${hex(owner.publicRaw)}`,

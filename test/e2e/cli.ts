@@ -40,6 +40,20 @@ export function atomaTee(
   };
 }
 
+/** `seal` for the simulated TEE; every argument is a path. */
+export const sealCommand = (of: {
+  model: string;
+  manifest: string;
+  owner: string;
+  broker: string;
+  recovery?: string;
+  out: string;
+}) => [
+  ...['seal', of.model, '--manifest', of.manifest, '--sign', of.owner, '--to', of.broker],
+  ...(of.recovery === undefined ? [] : ['--recovery', of.recovery]),
+  ...['--allow-simulated', 'local', '--out', of.out],
+];
+
 /** Fails with what the command printed, so that a broken step explains itself. */
 export function ok(outcome: Outcome): Outcome {
   if (outcome.code !== 0)

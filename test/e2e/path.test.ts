@@ -4,7 +4,7 @@ import { cpSync, existsSync, readdirSync, readFileSync, statSync } from 'node:fs
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { atomaTee, digits, giveAway, ok, root, scratch } from './cli.ts';
+import { atomaTee, digits, giveAway, ok, root, scratch, sealCommand } from './cli.ts';
 
 const { dir, remove } = scratch();
 const at = (...path: string[]) => join(dir, ...path);
@@ -31,7 +31,7 @@ const runArgs = (name: string) => [
   at(`${name}.evidence`),
   '--response',
   at(`${name}.response`),
-]; // prettier-ignore
+];
 const verifyAnswer = (name: string, ...more: string[]) =>
   atomaTee(
     [
@@ -49,7 +49,7 @@ const verifyAnswer = (name: string, ...more: string[]) =>
       ...more,
     ],
     { env },
-  ); // prettier-ignore
+  );
 
 let built: any;
 beforeAll(() => {
@@ -57,25 +57,17 @@ beforeAll(() => {
   for (const type of ['broker', 'recovery']) ok(atomaTee(['keygen', '--type', type, '--out', at(`${type}.key`)]));
   ok(
     atomaTee(
-      [
-        'seal',
-        join(digits, 'model'),
-        '--manifest',
+      sealCommand({
+        model: join(digits, 'model'),
         manifest,
-        '--sign',
-        join(digits, 'demo-owner.key'),
-        '--to',
-        at('broker.key.pub'),
-        '--recovery',
-        at('recovery.key.pub'),
-        '--allow-simulated',
-        'local',
-        '--out',
-        at('digits.sealed'),
-      ],
+        owner: join(digits, 'demo-owner.key'),
+        broker: at('broker.key.pub'),
+        recovery: at('recovery.key.pub'),
+        out: at('digits.sealed'),
+      }),
       { env },
     ),
-  ); // prettier-ignore
+  );
 });
 afterAll(remove);
 
@@ -146,23 +138,16 @@ describe('run and verify', () => {
       ok(atomaTee(['keygen', '--type', 'broker', '--out', own('broker.key')], user));
       ok(
         atomaTee(
-          [
-            'seal',
-            own('digits/model'),
-            '--manifest',
-            theirs,
-            '--sign',
-            own('digits/demo-owner.key'),
-            '--to',
-            own('broker.key.pub'),
-            '--allow-simulated',
-            'local',
-            '--out',
-            sealedTo,
-          ],
+          sealCommand({
+            model: own('digits/model'),
+            manifest: theirs,
+            owner: own('digits/demo-owner.key'),
+            broker: own('broker.key.pub'),
+            out: sealedTo,
+          }),
           user,
         ),
-      ); // prettier-ignore
+      );
       ok(
         atomaTee(
           [
@@ -185,7 +170,7 @@ describe('run and verify', () => {
           ],
           user,
         ),
-      ); // prettier-ignore
+      );
       expect(answerOf(own('response'))).toBe(label);
       ok(
         atomaTee(
@@ -203,7 +188,7 @@ describe('run and verify', () => {
           ],
           user,
         ),
-      ); // prettier-ignore
+      );
     } finally {
       mine.remove();
     }

@@ -14,7 +14,7 @@ import {
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { atomaTee, digits, isRoot, type Outcome, ok, root, scratch } from './cli.ts';
+import { atomaTee, digits, isRoot, type Outcome, ok, root, scratch, sealCommand } from './cli.ts';
 
 const { dir, remove } = scratch();
 const at = (...path: string[]) => join(dir, ...path);
@@ -27,22 +27,15 @@ const ownerKey = join(digits, 'demo-owner.key');
 const input = join(digits, 'inputs/00.json');
 
 const cli = (...args: string[]) => atomaTee([...args, '--json'], { env });
-const sealArgs = (out: string, { owner = ownerKey, from = model, manifestPath = manifest } = {}) => [
-  'seal',
-  from,
-  '--manifest',
-  manifestPath,
-  '--sign',
-  owner,
-  '--to',
-  at('broker.key.pub'),
-  '--recovery',
-  at('recovery.key.pub'),
-  '--allow-simulated',
-  'local',
-  '--out',
-  out,
-]; // prettier-ignore
+const sealArgs = (out: string, { owner = ownerKey, from = model, manifestPath = manifest } = {}) =>
+  sealCommand({
+    model: from,
+    manifest: manifestPath,
+    owner,
+    broker: at('broker.key.pub'),
+    recovery: at('recovery.key.pub'),
+    out,
+  });
 const runArgs = ({ manifestPath = manifest, from = sealed, request = input, broker = at('broker.key') } = {}) => [
   'run',
   manifestPath,
@@ -56,7 +49,7 @@ const runArgs = ({ manifestPath = manifest, from = sealed, request = input, brok
   'local',
   '--response',
   at('never.response'),
-]; // prettier-ignore
+];
 
 function refused(outcome: Outcome, code: string, exit: number): string {
   expect({ code: outcome.json.error?.code, exit: outcome.code, found: outcome.stdout }).toMatchObject({ code, exit });

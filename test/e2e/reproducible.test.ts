@@ -16,7 +16,7 @@ const digests = (path: string) =>
     readdirSync(path)
       .sort()
       .map((name) => [name, digest(join(path, name))]),
-  ); // prettier-ignore
+  );
 
 const haveFaketime = spawnSync('faketime', ['--version']).status === 0;
 

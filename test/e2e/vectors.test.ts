@@ -26,7 +26,7 @@ describe.skipIf(!haveVectors)('AIR v1 receipts (skipped without the reference ve
       key,
       '--json',
       ...(age === undefined ? [] : ['--max-age', String(age)]),
-    ]); // prettier-ignore
+    ]);
     expect(outcome.code).toBe(vector.expected_failure === undefined ? 0 : 3);
     const failed = outcome.json.results[0].checks.filter((check: { status: string }) => check.status === 'fail');
     if (vector.expected_failure === undefined) expect(failed).toEqual([]);
@@ -65,7 +65,7 @@ describe.skipIf(!haveVectors)('EIFs of eif_build (skipped without the reference 
         at('x.eif'),
         '--json',
       ]),
-    ).json; // prettier-ignore
+    ).json;
     expect(readFileSync(at('x.eif')).equals(bytes)).toBe(true);
     expect(packed.measurement).toEqual(measurement);
     const theirs = JSON.parse(readFileSync(vectors('eif', `${name}.qemu.json`), 'utf8'));

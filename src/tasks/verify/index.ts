@@ -1,5 +1,5 @@
 import { resolveSimulatedRoots } from '../../attest/index.ts';
-import { fromHex } from '../../core/bytes.ts';
+import { fromHex, knownHex } from '../../core/bytes.ts';
 import { usageError } from '../../core/errors.ts';
 import { readSmallFile } from '../../core/files.ts';
 import type { OnProgress } from '../../core/progress.ts';
@@ -12,7 +12,7 @@ import { type Expected, expectMeasurement, noExpectation, parseExpect, uncompare
 import { fileKind } from './kind.ts';
 import { verifyReceiptByKey, verifyReceiptFile } from './receipt.ts';
 import { type FileResult, Findings, type Kind, type VerifyReport } from './report.ts';
-import { ownerFromHex, verifySealedModel } from './sealed.ts';
+import { verifySealedModel } from './sealed.ts';
 
 /** Flags of `verify`; paths are paths, times are dates. */
 export interface VerifyOptions {
@@ -174,7 +174,8 @@ async function readMessages({ request, response }: VerifyOptions) {
 
 async function sealedTrust(options: VerifyOptions, { manifest, trust }: Context) {
   const given = options.owner ? readOwnerPublicKey(await readSmallFile(options.owner, 'owner key')).raw : undefined;
-  if (!given && !manifest) {
+  const owner = given ?? (manifest && knownHex(manifest.owner));
+  if (owner === undefined) {
     throw usageError(
       'ERR_NO_EXPECTATION',
       'expected to be told who owns the sealed model, found nothing to compare with',
@@ -184,7 +185,7 @@ async function sealedTrust(options: VerifyOptions, { manifest, trust }: Context)
     );
   }
   const key = options.key ? readXWingPrivateKey(await readSmallFile(options.key, 'recovery key')) : undefined;
-  return { owner: given ?? ownerFromHex(manifest?.owner ?? ''), manifest, key, allowSimulated: trust.allowSimulated };
+  return { owner, manifest, key, allowSimulated: trust.allowSimulated };
 }
 
 function need(expected: Expected | undefined, what: string): Expected {

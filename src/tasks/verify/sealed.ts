@@ -1,4 +1,4 @@
-import { fromHex, hex } from '../../core/bytes.ts';
+import { hex } from '../../core/bytes.ts';
 import { type Check, compare, fail, pass } from '../../core/check.ts';
 import type { OnProgress } from '../../core/progress.ts';
 import { verifySealed } from '../../seal/index.ts';
@@ -81,5 +81,3 @@ export function policyNames(policy: Policy, measurement: Record<string, string>)
   }
   return pass('policy.measurement', 'names this image and no other');
 }
-
-export const ownerFromHex = (text: string): Uint8Array => fromHex(text) ?? new Uint8Array(0);

@@ -144,6 +144,16 @@ describe('Open Inference Protocol v2', () => {
     ['too few values', one({ data: [1] }), 'expected 2 values for shape [1,2], found 1'],
     ['sizes beyond memory', one({ shape: [2 ** 50, 2] }), 'found 2'],
     ['text in numbers', one({ data: [1, '2'] }), 'value 1: expected a number within the range of FP32, found "2"'],
+    [
+      'an integer too large for JSON, inside an object',
+      JSON.stringify(one({ data: [1, { a: 'N' }] })).replace('"N"', '12345678901234567890'),
+      'value 1: expected a number within the range of FP32, found an object',
+    ],
+    [
+      'a datatype nested deeply',
+      JSON.stringify(one({ datatype: 'D' })).replace('"D"', `${'['.repeat(5000)}${']'.repeat(5000)}`),
+      'expected datatype FP32, found a list',
+    ],
     ['null', one({ data: [1, null] }), 'value 1'],
     ['beyond a single', one({ data: [1, 1e39] }), 'value 1'],
     ['badly nested', one({ data: [[1], [2]] }), 'not nested as shape'],
