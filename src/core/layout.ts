@@ -6,3 +6,14 @@ export const IMAGE_ROOT = 'rootfs';
 export const APPLICATION_RAMDISK = 1;
 /** The measured configuration, under IMAGE_ROOT. */
 export const MEASURED_CONFIG_PATH = 'etc/atoma-tee/enclave.json';
+/**
+ * Root file system of a command, under IMAGE_ROOT: what its container image holds. The agent (Node and this toolkit's program)
+ * stays outside of it, so neither has to fit the other's C library.
+ */
+export const COMMAND_ROOT = 'image';
+/** Where the agent opens a model, under IMAGE_ROOT: in memory. The init mounts it for the command as well. */
+export const MODEL_DIRECTORY = 'run/model';
+/** Name of the virtio-serial port between a virtual machine and its launcher. */
+export const HOST_PORT_NAME = 'atoma.0';
+/** vsock port on which the program waits for its host, where there is no such port. */
+export const HOST_VSOCK_PORT = 5005;

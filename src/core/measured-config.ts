@@ -2,6 +2,28 @@ import { z } from 'zod';
 import { usageError } from './errors.ts';
 import { MEASURED_CONFIG_PATH } from './layout.ts';
 
+const absolutePath = z.string().regex(/^\/[^\0]*$/, 'expected an absolute path');
+const id = z.int().min(0).max(0xfffffffe);
+
+/** Any program, served through the agent. Paths are those that the program sees: its root is COMMAND_ROOT of the image. */
+const command = z.strictObject({
+  kind: z.literal('command'),
+  argv: z.array(z.string().regex(/^[^\0]*$/)).min(1),
+  /** The whole environment: "NAME=value". */
+  env: z.array(z.string().regex(/^[^=\0]+=[^\0]*$/)),
+  cwd: absolutePath,
+  user: z.strictObject({ uid: id, gid: id, groups: z.array(id).max(64) }),
+  /** The opened model is mounted here, read-only. */
+  model: absolutePath,
+  /** The program serves HTTP on this port of its loopback. */
+  port: z.int().min(1).max(65535),
+  /** Path that answers 200 once the program is ready; null: it is ready when its port takes connections. */
+  ready: absolutePath.nullable(),
+  /** Seconds from start to readiness. */
+  startTimeout: z.int().min(1).max(3600),
+});
+export type CommandRuntime = z.infer<typeof command>;
+
 const schema = z.strictObject({
   /** Version of this file's shape. */
   version: z.literal(1),
@@ -15,7 +37,7 @@ const schema = z.strictObject({
     /** The owner's raw Ed25519 public key, hex. The enclave opens only what this owner signed. */
     owner: z.string().regex(/^[0-9a-f]{64}$/),
   }),
-  runtime: z.strictObject({ kind: z.literal('onnx') }),
+  runtime: z.discriminatedUnion('kind', [z.strictObject({ kind: z.literal('onnx') }), command]),
 });
 
 /** `/etc/atoma-tee/enclave.json`: what the enclave program knows because it was measured. */
