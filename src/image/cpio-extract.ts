@@ -1,9 +1,13 @@
 import {
   chmodSync,
+  chownSync,
   closeSync,
   constants,
   fchmodSync,
+  fchownSync,
   fstatSync,
+  lchownSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -18,11 +22,12 @@ import { type CpioEntry, type CpioHandler, CpioReader, type CpioReadOptions } fr
 /**
  * Unpacks an archive under `root`, an existing directory that nobody else writes to. Several archives may go to one
  * root, as the kernel unpacks the ramdisks of an image: a directory may be there already, anything else may not, and
- * no link is ever followed. Modes are set whatever the umask; owners are not (only uid = gid = 0 is accepted) and times
- * are not.
+ * no link is ever followed. Modes are set whatever the umask; times are not. What root owns in the archive belongs to
+ * whoever unpacks; other owners are set where the system lets us, and left alone where it does not (an ordinary user, a
+ * user namespace of one user), for then nobody else is there to be kept out.
  *
- * Throws what `CpioReader` throws, `ERR_CPIO_EXISTS` and `ERR_CPIO_OWNER` (exit 2), `ERR_DISK_FULL`, `ERR_IO`. After a
- * failure part of the tree is there: the caller removes the root.
+ * Throws what `CpioReader` throws, `ERR_CPIO_EXISTS` (exit 2), `ERR_DISK_FULL`, `ERR_IO`. After a failure part of the
+ * tree is there: the caller removes the root.
  */
 export async function extractCpio(
   chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
@@ -57,8 +62,8 @@ const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | con
 /** Synchronous on purpose: into memory, a thread pool's round trips cost more than the writes. */
 class Extractor implements CpioHandler {
   readonly #root: string;
-  /** Set at the end, so that a directory without write permission can still be filled. */
-  readonly #directoryModes: { path: string; mode: number }[] = [];
+  /** Modes and owners are set at the end, so that a directory without write permission can still be filled. */
+  readonly #directories: { path: string; entry: CpioEntry }[] = [];
   #file: { fd: number; path: string } | undefined;
 
   constructor(root: string) {
@@ -66,13 +71,13 @@ class Extractor implements CpioHandler {
   }
 
   entry(entry: CpioEntry): void {
-    if (entry.uid !== 0 || entry.gid !== 0) {
-      throw usageError('ERR_CPIO_OWNER', `archive: ${entry.path}: expected owner 0:0, found ${entry.uid}:${entry.gid}`);
-    }
     const path = join(this.#root, entry.path);
     this.#try(entry.path, () => {
       if (entry.type === 'dir') this.#directory(path, entry);
-      else if (entry.type === 'symlink') symlinkSync(entry.target ?? '', path);
+      else if (entry.type === 'symlink') {
+        symlinkSync(entry.target ?? '', path);
+        own(entry, (uid, gid) => lchownSync(path, uid, gid));
+      } else if (entry.type === 'link') linkSync(join(this.#root, entry.target ?? ''), path);
       else this.#open(path, entry);
     });
   }
@@ -90,7 +95,12 @@ class Extractor implements CpioHandler {
   }
 
   finish(): void {
-    for (const { path, mode } of this.#directoryModes.reverse()) this.#try(path, () => chmodSync(path, mode));
+    for (const { path, entry } of this.#directories.reverse()) {
+      this.#try(entry.path, () => {
+        own(entry, (uid, gid) => chownSync(path, uid, gid));
+        chmodSync(path, entry.mode);
+      });
+    }
   }
 
   close(): void {
@@ -106,12 +116,14 @@ class Extractor implements CpioHandler {
       // lstat: a link to a directory is not a directory.
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || !lstatSync(path).isDirectory()) throw error;
     }
-    this.#directoryModes.push({ path, mode: entry.mode });
+    this.#directories.push({ path, entry });
   }
 
   #open(path: string, entry: CpioEntry): void {
     const fd = openSync(path, NEW_FILE, entry.mode & 0o777);
     this.#file = { fd, path: entry.path };
+    // Before the mode: a change of owner takes set-id bits away.
+    own(entry, (uid, gid) => fchownSync(fd, uid, gid));
     if ((fstatSync(fd).mode & 0o7777) !== entry.mode) fchmodSync(fd, entry.mode);
   }
 
@@ -124,5 +136,16 @@ class Extractor implements CpioHandler {
       }
       throw ioError(error, `cannot unpack ${path}`);
     }
+  }
+}
+
+/** Gives an entry away where it has another owner than root: EPERM is an ordinary user, EINVAL an id that the namespace lacks. */
+function own({ uid, gid }: CpioEntry, chown: (uid: number, gid: number) => void): void {
+  if (uid === 0 && gid === 0) return;
+  try {
+    chown(uid, gid);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'EPERM' && code !== 'EINVAL') throw error;
   }
 }

@@ -13,7 +13,8 @@ export const CPIO_BLOCK = 512;
 export const PATH_MAX = 4096;
 /** NAME_MAX of Linux file systems. */
 export const NAME_MAX = 255;
-export const TYPE_BITS = { file: 0o100000, dir: 0o040000, symlink: 0o120000 } as const;
+/** A 'link' is one more name of an earlier file: the format knows it by the inode, not by the type. */
+export const TYPE_BITS = { file: 0o100000, dir: 0o040000, symlink: 0o120000, link: 0o100000 } as const;
 export type CpioType = keyof typeof TYPE_BITS;
 
 /** The fields of an entry's header that mean something; the others are zero. */
@@ -25,17 +26,19 @@ export interface CpioFields {
   nlink: number;
   mtime: number;
   size: number;
+  /** Major and minor number of the device that the inode is on, "0:0" in what we write. */
+  device: string;
   /** With the NUL. */
   nameSize: number;
 }
 
 /** Header, NUL-terminated name and padding. Fields in the order of `struct cpio_newc_header`, eight hex digits each. */
-export function encodeEntry(path: string, fields: Omit<CpioFields, 'nameSize' | 'uid' | 'gid'>): Buffer {
-  const { inode, mode, nlink, mtime, size } = fields;
+export function encodeEntry(path: string, fields: Omit<CpioFields, 'nameSize' | 'device'>): Buffer {
+  const { inode, mode, uid, gid, nlink, mtime, size } = fields;
   const name = Buffer.from(path);
   const bytes = Buffer.alloc(align4(CPIO_HEADER + name.length + 1));
   // ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor, rdevminor, namesize, check
-  const all = [inode, mode, 0, 0, nlink, mtime, size, 0, 0, 0, 0, name.length + 1, 0];
+  const all = [inode, mode, uid, gid, nlink, mtime, size, 0, 0, 0, 0, name.length + 1, 0];
   bytes.write(CPIO_MAGIC + all.map((f) => f.toString(16).padStart(8, '0')).join(''), 'latin1');
   name.copy(bytes, CPIO_HEADER);
   return bytes;
@@ -64,6 +67,7 @@ export function parseFields(bytes: Buffer): CpioFields {
     nlink: field(4),
     mtime: field(5),
     size: field(6),
+    device: `${field(7)}:${field(8)}`,
     nameSize,
   };
 }

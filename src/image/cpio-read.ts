@@ -24,9 +24,9 @@ export interface CpioEntry {
   gid: number;
   /** Seconds since the epoch. */
   mtime: number;
-  /** Bytes of content; 0 for directories and symlinks. */
+  /** Bytes of content; 0 for anything but a file. */
   size: number;
-  /** Of a symlink. */
+  /** Of a symlink; of a link, the path of the earlier file whose name it is too. */
   target?: string;
 }
 
@@ -47,7 +47,7 @@ export interface CpioReadOptions {
 /** Honest images have thousands of entries; memory grows with them. */
 const MAX_ENTRIES = 500_000;
 const TYPE_MASK = 0o170000;
-const TYPES = new Map<number, CpioType>(Object.entries(TYPE_BITS).map(([type, bits]) => [bits, type as CpioType]));
+const TYPES = new Map<number, CpioType>((['file', 'dir', 'symlink'] as const).map((type) => [TYPE_BITS[type], type]));
 const EMPTY = Buffer.alloc(0);
 
 /**
@@ -56,13 +56,16 @@ const EMPTY = Buffer.alloc(0);
  *
  * Throws, all exit 2: `ERR_CPIO_MAGIC`, `ERR_CPIO_MALFORMED`, `ERR_CPIO_TRUNCATED`, `ERR_CPIO_TRAILING` (anything but
  * zeros behind the trailer, so no second archive), `ERR_CPIO_NAME`, `ERR_CPIO_ESCAPE` (absolute, '..', or through a
- * symlink), `ERR_CPIO_PARENT` (no earlier entry for the parent), `ERR_CPIO_DUPLICATE`, `ERR_CPIO_HARDLINK`,
- * `ERR_CPIO_SPECIAL` (devices, pipes, sockets), `ERR_CPIO_OUTSIDE`, `ERR_CPIO_TOO_MANY`.
+ * symlink), `ERR_CPIO_PARENT` (no earlier entry for the parent), `ERR_CPIO_DUPLICATE`, `ERR_CPIO_HARDLINK` (one
+ * file's names that disagree about it, or whose content is not with the first: GNU cpio and the kernel differ there;
+ * a symlink with several names), `ERR_CPIO_SPECIAL` (devices, pipes, sockets), `ERR_CPIO_OUTSIDE`, `ERR_CPIO_TOO_MANY`.
  */
 export class CpioReader {
   readonly #handler: CpioHandler;
   readonly #under: string | undefined;
   readonly #types = new Map<string, CpioType>();
+  /** Files that say they have more names, by inode. */
+  readonly #linked = new Map<string, { path: string; fields: CpioFields }>();
   /** Gathers the bytes of the current fixed-size piece; `#need` is that piece's length. */
   #gathered: Buffer = EMPTY;
   #need = CPIO_HEADER;
@@ -192,13 +195,13 @@ export class CpioReader {
     if (this.#under !== undefined && path !== this.#under && !path.startsWith(`${this.#under}/`)) {
       throw outside(path, this.#under);
     }
-    const type = TYPES.get(fields.mode & TYPE_MASK);
+    const type = this.#type(path, fields);
     if (type === undefined || fields.mode > 0o177777) {
       throw bad('SPECIAL', `${path}: expected a file, directory or symlink, found mode 0o${fields.mode.toString(8)}`);
     }
     if (path === this.#under && type !== 'dir') throw outside(path, this.#under);
-    if (type !== 'dir' && fields.nlink > 1) {
-      throw bad('HARDLINK', `${path}: expected no hard links, found ${fields.nlink} names for one file`);
+    if (type === 'symlink' && fields.nlink > 1) {
+      throw bad('HARDLINK', `${path}: expected one name for a symlink, found ${fields.nlink}`);
     }
     if (type === 'dir' && fields.size !== 0) throw bad('MALFORMED', `${path}: a directory with content`);
     const parent = parentOf(path);
@@ -211,9 +214,27 @@ export class CpioReader {
     if (this.#types.size >= MAX_ENTRIES) throw bad('TOO_MANY', `expected at most ${MAX_ENTRIES} entries`);
     this.#types.set(path, type);
     const { uid, gid, mtime } = fields;
-    return { path, type, mode: fields.mode & 0o7777, uid, gid, mtime, size: type === 'file' ? fields.size : 0 };
+    const entry = { path, type, mode: fields.mode & 0o7777, uid, gid, mtime, size: type === 'file' ? fields.size : 0 };
+    return type === 'link' ? { ...entry, target: this.#linked.get(inodeOf(fields))?.path ?? '' } : entry;
+  }
+
+  /** A file with an inode that was there before, where both say that there are more names, is that file (`maybe_link`). */
+  #type(path: string, fields: CpioFields): CpioType | undefined {
+    const type = TYPES.get(fields.mode & TYPE_MASK);
+    if (type !== 'file' || fields.nlink < 2) return type;
+    const first = this.#linked.get(inodeOf(fields));
+    if (first === undefined) {
+      this.#linked.set(inodeOf(fields), { path, fields });
+      return type;
+    }
+    const same = (['mode', 'uid', 'gid', 'nlink', 'mtime'] as const).every((key) => fields[key] === first.fields[key]);
+    if (!same) throw bad('HARDLINK', `${path} and ${first.path} are one file, but differ in owner, mode or time`);
+    if (fields.size !== 0) throw bad('HARDLINK', `${path}: expected the content with the first name, ${first.path}`);
+    return 'link';
   }
 }
+
+const inodeOf = ({ device, inode }: CpioFields): string => `${device}:${inode}`;
 
 function requireZero(bytes: Buffer): void {
   if (bytes.some((byte) => byte !== 0)) throw bad('MALFORMED', 'expected zeros as padding');

@@ -5,6 +5,9 @@ export interface RawEntry {
   body?: string | Buffer;
   nlink?: number;
   uid?: number;
+  gid?: number;
+  /** By default 1. */
+  inode?: number;
   /** Instead of the true lengths. */
   size?: number;
   nameSize?: number;
@@ -16,10 +19,20 @@ export const LINK = 0o120777;
 
 const pad4 = (bytes: Buffer) => Buffer.concat([bytes, Buffer.alloc((4 - (bytes.length % 4)) % 4)]);
 
-export function rawEntry({ name, mode = FILE, body = '', nlink = 1, uid = 0, size, nameSize }: RawEntry): Buffer {
+export function rawEntry({
+  name,
+  mode = FILE,
+  body = '',
+  nlink = 1,
+  uid = 0,
+  gid = 0,
+  inode = 1,
+  size,
+  nameSize,
+}: RawEntry): Buffer {
   const nameBytes = Buffer.concat([Buffer.from(name as string), Buffer.alloc(1)]);
   const content = Buffer.from(body as string);
-  const fields = [1, mode, uid, 0, nlink, 0, size ?? content.length, 0, 0, 0, 0, nameSize ?? nameBytes.length, 0];
+  const fields = [inode, mode, uid, gid, nlink, 0, size ?? content.length, 0, 0, 0, 0, nameSize ?? nameBytes.length, 0];
   const header = Buffer.from(`070701${fields.map((f) => f.toString(16).padStart(8, '0')).join('')}`);
   return Buffer.concat([pad4(Buffer.concat([header, nameBytes])), pad4(content)]);
 }

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -12,9 +13,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { extractCpio } from '../../../src/image/cpio-extract.ts';
+import { asOrdinaryUser, giveAway, isRoot } from '../../ordinary-user.ts';
 import { DIR, LINK, pieces, type RawEntry, rawArchive } from './cpio-bytes.ts';
 
 let base: string;
@@ -96,7 +98,55 @@ describe('extractCpio', () => {
     expect(existsSync('/tmp/atoma-escape')).toBe(false);
   });
 
-  test('an owner other than root is refused: it could not be kept', async () => {
-    await expect(extract({ name: 'a', uid: 1000 })).rejects.toThrow(code('ERR_CPIO_OWNER'));
+  test('a file with several names is one file', async () => {
+    const entry = { nlink: 2, inode: 5 };
+    await extract({ name: 'a', ...entry, body: 'one' }, { name: 'd', mode: DIR }, { name: 'd/b', ...entry });
+    expect(lstatSync(join(root, 'd/b')).ino).toBe(lstatSync(join(root, 'a')).ino);
+    expect(readFileSync(join(root, 'd/b'), 'utf8')).toBe('one');
+  });
+
+  test('a hard link is never made to what an earlier archive has left', async () => {
+    writeFileSync(join(outside, 'victim'), 'before');
+    symlinkSync(join(outside, 'victim'), join(root, 'b'));
+    const entry = { nlink: 2, inode: 5 };
+    const attack = extract({ name: 'a', ...entry, body: 'one' }, { name: 'b', ...entry });
+    await expect(attack).rejects.toThrow(code('ERR_CPIO_EXISTS'));
+    expect(readFileSync(join(outside, 'victim'), 'utf8')).toBe('before');
+  });
+
+  const owned: RawEntry[] = [
+    { name: 'd', mode: 0o042755, uid: 1000, gid: 1001 },
+    { name: 'd/f', mode: 0o100640, uid: 1000, gid: 1001, body: 'x' },
+    { name: 'd/l', mode: LINK, uid: 1000, gid: 1001, body: 'f' },
+    { name: 'd/s', mode: 0o104755, uid: 0, gid: 1001, body: 'x' },
+  ];
+  const owners = () => owned.map(({ name }) => lstatSync(join(root, String(name)))).map(({ uid, gid }) => [uid, gid]);
+  const modes = () => ['d', 'd/f', 'd/s'].map(mode);
+
+  test.runIf(isRoot)('root gives entries to their owners', async () => {
+    await extract(...owned);
+    expect(owners()).toEqual([
+      [1000, 1001],
+      [1000, 1001],
+      [1000, 1001],
+      [0, 1001],
+    ]);
+    expect(modes()).toEqual([0o2755, 0o640, 0o4755]);
+  });
+
+  test('somebody who may not give files away keeps them', async () => {
+    const archive = join(base, 'archive');
+    writeFileSync(archive, rawArchive(...owned));
+    giveAway(root);
+    chmodSync(base, 0o755);
+    const module = resolve(import.meta.dirname, '../../../src/image/cpio-extract.ts');
+    const script = `const { extractCpio } = await import(process.argv[1]);
+      await extractCpio([(await import('node:fs')).readFileSync(process.argv[2])], process.argv[3]);`;
+    const command = asOrdinaryUser([process.execPath, '--input-type=module', '-e', script, module, archive, root]);
+    execFileSync(command[0] ?? '', command.slice(1), { stdio: 'pipe' });
+    const { uid, gid } = lstatSync(root);
+    expect(owners()).toEqual(owned.map(() => [uid, gid]));
+    // Writing to a set-id file as its ordinary owner takes the bit away (inode(7)).
+    expect(modes()).toEqual([0o2755, 0o640, 0o755]);
   });
 });

@@ -20,6 +20,24 @@ describe('cpio reader', () => {
     expect(whole[2]?.target).toBe('../elsewhere');
   });
 
+  test('a file with several names is told from files that only seem to be one', async () => {
+    const entries: RawEntry[] = [
+      { name: 'a', nlink: 3, inode: 7, uid: 5, gid: 6, body: 'content' },
+      { name: 'b', nlink: 3, inode: 7, uid: 5, gid: 6 },
+      { name: 'c', nlink: 1, inode: 7, body: 'other' },
+      { name: 'd', nlink: 2, inode: 8 },
+      { name: 'e', nlink: 3, inode: 7, uid: 5, gid: 6 },
+    ];
+    const list = await listCpio(pieces(rawArchive(...entries), 9));
+    expect(list.map(({ path, type, target, uid, gid, size }) => [path, type, target, uid, gid, size])).toEqual([
+      ['a', 'file', undefined, 5, 6, 7],
+      ['b', 'link', 'a', 5, 6, 0],
+      ['c', 'file', undefined, 0, 0, 5],
+      ['d', 'file', undefined, 0, 0, 0],
+      ['e', 'link', 'a', 5, 6, 0],
+    ]);
+  });
+
   test('truncation at every length is refused', async () => {
     const bytes = rawArchive(...good);
     for (let length = 0; length < bytes.length; length++) {
@@ -61,7 +79,27 @@ describe('cpio reader', () => {
     ['a NUL in a link target', 'NAME', rawArchive({ name: 'l', mode: LINK, body: 'a\0b' })],
     ['an empty link target', 'NAME', rawArchive({ name: 'l', mode: LINK })],
     ['a link target of a megabyte', 'NAME', rawArchive({ name: 'l', mode: LINK, body: 'x'.repeat(1 << 20) })],
-    ['a hard link', 'HARDLINK', rawArchive({ name: 'a', nlink: 2, body: 'x' })],
+    ['a symlink of two names', 'HARDLINK', rawArchive({ name: 'a', mode: LINK, nlink: 2, body: 'x' })],
+    [
+      'a hard link that would overwrite the file',
+      'HARDLINK',
+      rawArchive({ name: 'a', nlink: 2, body: 'x' }, { name: 'b', nlink: 2, body: 'y' }),
+    ],
+    [
+      'a hard link whose content comes last',
+      'HARDLINK',
+      rawArchive({ name: 'a', nlink: 2 }, { name: 'b', nlink: 2, body: 'y' }),
+    ],
+    [
+      'a hard link that would change the mode of the file',
+      'HARDLINK',
+      rawArchive({ name: 'a', nlink: 2 }, { name: 'b', nlink: 2, mode: 0o104755 }),
+    ],
+    [
+      'a hard link that would give the file away',
+      'HARDLINK',
+      rawArchive({ name: 'a', nlink: 2 }, { name: 'b', nlink: 2, uid: 1000 }),
+    ],
     ['a character device', 'SPECIAL', rawArchive({ name: 'mem', mode: 0o020666 })],
     ['a block device', 'SPECIAL', rawArchive({ name: 'sda', mode: 0o060660 })],
     ['a pipe', 'SPECIAL', rawArchive({ name: 'p', mode: 0o010644 })],

@@ -27,6 +27,16 @@ const tree = [
   link('rootfs/a/up', '../hello'),
   file('rootfs/ünï', 'utf-8'),
 ];
+const hardLink = (path: string, target: string): TreeEntry => ({ path, type: 'link', mode: 0, target, size: 0 });
+const linked: TreeEntry[] = [
+  { ...dir('d'), uid: 1, gid: 2 },
+  { ...file('d/a', 'content', 0o750), uid: 1000, gid: 4294967294 },
+  hardLink('d/c', 'd/a'),
+  hardLink('d/b', 'd/a'),
+  file('d/d', ''),
+  hardLink('d/e', 'd/d'),
+  { ...link('d/f', 'a'), uid: 3, gid: 4 },
+];
 const mtime = 1_700_000_000;
 const code = (value: string) => expect.objectContaining({ code: value, exitCode: 2 });
 
@@ -66,6 +76,43 @@ describe('cpio writer', () => {
     ]);
   });
 
+  test('owners are kept, and a file with several names has its content with the first', async () => {
+    const bytes = await collect(cpioArchive(linked, { mtime }).chunks());
+    const list = await listCpio([bytes]);
+    expect(
+      list.map(({ path, type, target, uid, gid, mode, size }) => [path, type, target, uid, gid, mode, size]),
+    ).toEqual([
+      ['d', 'dir', undefined, 1, 2, 0o755, 0],
+      ['d/a', 'file', undefined, 1000, 4294967294, 0o750, 7],
+      ['d/b', 'link', 'd/a', 1000, 4294967294, 0o750, 0],
+      ['d/c', 'link', 'd/a', 1000, 4294967294, 0o750, 0],
+      ['d/d', 'file', undefined, 0, 0, 0o644, 0],
+      ['d/e', 'link', 'd/d', 0, 0, 0o644, 0],
+      ['d/f', 'symlink', 'a', 3, 4, 0o777, 0],
+    ]);
+    expect(
+      bytes
+        .toString('latin1')
+        .match(/070701.{32}(.{8})/g)
+        ?.map((h) => Number.parseInt(h.slice(38), 16)),
+    ).toEqual([2, 3, 3, 3, 2, 2, 1, 1]);
+  });
+
+  test.skipIf(!existsSync('/usr/bin/cpio'))('GNU cpio, where it is installed, makes the same hard links', async () => {
+    const out = mkdtempSync(join(tmpdir(), 'cpio-'));
+    try {
+      const input = await collect(cpioArchive(linked, { mtime }).chunks());
+      execFileSync('/usr/bin/cpio', ['-idm', '--quiet', '--no-preserve-owner'], { cwd: out, input });
+      const inode = (path: string) => statSync(join(out, path)).ino;
+      expect([inode('d/b'), inode('d/c')]).toEqual([inode('d/a'), inode('d/a')]);
+      expect(inode('d/e')).toBe(inode('d/d'));
+      expect(inode('d/d')).not.toBe(inode('d/a'));
+      expect(readFileSync(join(out, 'd/c'), 'utf8')).toBe('content');
+    } finally {
+      rmSync(out, { recursive: true });
+    }
+  });
+
   test.skipIf(!existsSync('/usr/bin/cpio'))('GNU cpio, where it is installed, unpacks the same tree', async () => {
     const out = mkdtempSync(join(tmpdir(), 'cpio-'));
     try {
@@ -97,6 +144,13 @@ describe('cpio writer', () => {
     ['a duplicate', 'ERR_CPIO_DUPLICATE', [file('a', 'x'), file('a', 'y')]],
     ['a file of 4 GiB', 'ERR_CPIO_TOO_LARGE', [{ path: 'a', type: 'file', mode: 0o644, size: 2 ** 32 }]],
     ['a negative size', 'ERR_CPIO_TOO_LARGE', [{ path: 'a', type: 'file', mode: 0o644, size: -1 }]],
+    ['an owner that means "as it is"', 'ERR_CPIO_TOO_LARGE', [{ ...file('a', ''), uid: 2 ** 32 - 1 }]],
+    ['a negative group', 'ERR_CPIO_TOO_LARGE', [{ ...file('a', ''), gid: -1 }]],
+    ['a hard link to nothing', 'ERR_CPIO_HARDLINK', [hardLink('b', 'a')]],
+    ['a hard link to what sorts behind it', 'ERR_CPIO_HARDLINK', [hardLink('a', 'b'), file('b', '')]],
+    ['a hard link to a directory', 'ERR_CPIO_HARDLINK', [dir('a'), hardLink('b', 'a')]],
+    ['a hard link to a hard link', 'ERR_CPIO_HARDLINK', [file('a', ''), hardLink('b', 'a'), hardLink('c', 'b')]],
+    ['a hard link with content of its own', 'ERR_CPIO_MALFORMED', [file('a', ''), { ...hardLink('b', 'a'), size: 1 }]],
     ['type bits in the mode', 'ERR_CPIO_MALFORMED', [file('a', '', 0o100644)]],
   ])('%s is refused before anything is written', (_, expected, entries) => {
     expect(() => cpioArchive(entries, { mtime })).toThrow(code(expected));
