@@ -68,14 +68,20 @@ const NAMES =
   'stable|oldstable|oldoldstable|testing|unstable|sid|buster|bullseye|bookworm|trixie|forky|duke|experimental';
 const DEBIAN = new RegExp(`^(?:${NAMES})(?:-updates|-backports|-proposed-updates)?/?$`);
 
+const SECURITY = new RegExp(`^(?:${NAMES})-security/?$`);
+
+/** Debian's main archive, or the one of its security updates: two pools, on different servers. */
+export type DebianArchive = 'main' | 'security';
+
 /**
- * The mirrors of Debian's main archive among apt's sources, in their order, without a "/" at the end. Other archives
- * (security, other distributions, vendors) have other pools, so they are told apart by the suites that they carry.
+ * The mirrors of one of Debian's archives among apt's sources, in their order, without a "/" at the end. Other archives
+ * (other distributions, vendors) have other pools, so they are told apart by the suites that they carry.
  */
-export function debianMirrors(sources: AptSource[]): string[] {
+export function debianMirrors(sources: AptSource[], archive: DebianArchive = 'main'): string[] {
+  const suites = archive === 'main' ? DEBIAN : SECURITY;
   const mirrors = sources
     .filter((s) => /^https?:\/\//.test(s.uri) && s.components.includes('main'))
-    .filter((s) => s.suites.some((suite) => DEBIAN.test(suite)))
+    .filter((s) => s.suites.some((suite) => suites.test(suite)))
     .map((s) => s.uri.replace(/\/+$/, ''));
   return [...new Set(mirrors)];
 }

@@ -6,7 +6,7 @@ import type { OnProgress } from '../core/progress.ts';
 import type { Cache, Digest } from './cache.ts';
 import { httpRequest } from './http.ts';
 import { entryName, type LockEntry } from './lock-file.ts';
-import { findMirrors } from './mirrors.ts';
+import { archiveOf, findMirrors, MIRROR_VARIABLES } from './mirrors.ts';
 import { npmTarball } from './npm.ts';
 
 export interface FetchOptions {
@@ -62,7 +62,7 @@ async function debBody(
   { signal }: FetchOptions,
 ): Promise<AsyncIterable<Uint8Array>> {
   // "+" and "~" are literal in a pool's paths; URL leaves them alone.
-  for (const mirror of await findMirrors()) {
+  for (const mirror of await findMirrors(process.env, undefined, archiveOf(entry.path))) {
     const result = await httpRequest(`${mirror}/${entry.path}`, signal);
     if (result.status === 'found') return result.body;
   }
@@ -76,7 +76,7 @@ export const gone = (entry: LockEntry): AtomaError =>
     {
       hint:
         entry.kind === 'deb'
-          ? 'set ATOMA_TEE_DEBIAN_MIRROR to a mirror that keeps old versions (a snapshot service), or run `atoma-tee lock --update`, which shows what changes'
+          ? `set ${MIRROR_VARIABLES[archiveOf(entry.path)]} to a mirror that keeps old versions (a snapshot service), or run \`atoma-tee lock --update\`, which shows what changes`
           : 'use a registry that has it, or run `atoma-tee lock --update`, which shows what changes',
       details: { input: entryName(entry) },
     },

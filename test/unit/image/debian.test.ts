@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { debianMirrors, parseDeb822, parseOneLine } from '../../../src/image/apt-sources.ts';
 import { newestPackage } from '../../../src/image/deb-index.ts';
 import { compareDebVersions } from '../../../src/image/deb-version.ts';
-import { findMirrors } from '../../../src/image/mirrors.ts';
+import { archiveOf, findMirrors } from '../../../src/image/mirrors.ts';
 import { temporaryDirectory } from './fixtures.ts';
 
 test.each([
@@ -84,4 +84,17 @@ test('the newest of several versions is found by name or pattern', () => {
   expect(newestPackage(index, 'k-6.12.*-cloud')).toMatchObject({ name: 'k-6.12.10-cloud', size: 7 });
   expect(newestPackage(index, 'k')).toMatchObject({ version: '9' });
   expect(newestPackage(index, 'none')).toBeNull();
+});
+
+test('security updates come from the other archive, with a variable of its own', async () => {
+  const apt = temporaryDirectory();
+  mkdirSync(join(apt, 'sources.list.d'));
+  writeFileSync(join(apt, 'sources.list.d', 'x.sources'), DEB822);
+  const main = { ATOMA_TEE_DEBIAN_MIRROR: 'http://mine.example/d/' };
+  expect(await findMirrors(main, apt, archiveOf('pool/updates/main/l/linux-6.12/x.deb'))).toEqual([
+    'http://mirror.example/debian-security',
+  ]);
+  expect(await findMirrors(main, apt, archiveOf('pool/main/l/linux/x.deb'))).toEqual(['http://mine.example/d']);
+  const both = { ...main, ATOMA_TEE_DEBIAN_SECURITY_MIRROR: 'http://mine.example/s' };
+  expect(await findMirrors(both, apt, 'security')).toEqual(['http://mine.example/s']);
 });
