@@ -16,8 +16,8 @@ const AT = { version: 4, flags: 6, mem: 8, cpus: 16, reserved: 24, count: 26, of
 /** The CRC-32 is the header's last field, and covers every byte of the file but its own. */
 export const CRC_AT = 544;
 /** What every builder writes; nothing reads them. */
-const DEFAULT_MEM = 1n << 30n;
-const DEFAULT_CPUS = 2n;
+export const DEFAULT_MEM = 1n << 30n;
+export const DEFAULT_CPUS = 2n;
 
 export type EifArch = 'x86_64' | 'aarch64';
 export type EifSectionType = 'kernel' | 'cmdline' | 'ramdisk' | 'signature' | 'metadata';
@@ -156,7 +156,7 @@ async function parseSection(
  * Registers are hashed over kernel, cmdline and ramdisks; readers differ over whether that is the order in the file or
  * of the types, so the two must agree.
  */
-function checkSections(sections: EifSection[]): void {
+function checkSections(sections: { type: EifSectionType }[]): void {
   const count = (type: EifSectionType) => sections.filter((s) => s.type === type).length;
   for (const type of ['kernel', 'cmdline'] as const) {
     if (count(type) !== 1) throw bad(`expected exactly one ${type} section, found ${count(type)}`);
@@ -171,20 +171,29 @@ function checkSections(sections: EifSection[]): void {
   }
 }
 
+export interface PlanOptions {
+  arch: EifArch;
+  /** Default: what every builder writes. */
+  defaultMem?: bigint;
+  defaultCpus?: bigint;
+}
+
 /**
- * The header of an image whose sections of these types and sizes lie end to end, with a CRC of 0 at `CRC_AT`; and where
- * each section's own header belongs. Throws `ERR_EIF_SECTIONS` (exit 2) for what `parseEif` would refuse.
+ * The header of an image whose sections of these types and sizes lie end to end, with a CRC of 0 at `CRC_AT`, and the
+ * image's size. Throws `ERR_EIF_SECTIONS` (exit 2) for what `parseEif` would refuse.
  */
-export function planEif(parts: { type: EifSectionType; size: number }[], arch: EifArch) {
+export function planEif(
+  parts: { type: EifSectionType; size: number }[],
+  { arch, defaultMem = DEFAULT_MEM, defaultCpus = DEFAULT_CPUS }: PlanOptions,
+) {
   if (parts.length > MAX_SECTIONS) throw bad(`expected at most ${MAX_SECTIONS} sections, found ${parts.length}`);
   const header = Buffer.alloc(EIF_HEADER);
   header.writeUInt32BE(EIF_MAGIC, 0);
   header.writeUInt16BE(EIF_VERSION, AT.version);
   header.writeUInt16BE(arch === 'aarch64' ? 1 : 0, AT.flags);
-  header.writeBigUInt64BE(DEFAULT_MEM, AT.mem);
-  header.writeBigUInt64BE(DEFAULT_CPUS, AT.cpus);
+  header.writeBigUInt64BE(defaultMem, AT.mem);
+  header.writeBigUInt64BE(defaultCpus, AT.cpus);
   header.writeUInt16BE(parts.length, AT.count);
-  const sections: (EifSection & { header: Buffer })[] = [];
   let end = EIF_HEADER;
   for (const [i, { type, size }] of parts.entries()) {
     const most = MAX_BYTES[type];
@@ -192,12 +201,10 @@ export function planEif(parts: { type: EifSectionType; size: number }[], arch: E
     if (size === 0 && (type === 'kernel' || type === 'ramdisk')) throw bad(`the ${type} is empty`);
     header.writeBigUInt64BE(BigInt(end), AT.offsets + 8 * i);
     header.writeBigUInt64BE(BigInt(size), AT.sizes + 8 * i);
-    const own = sectionHeader(type, size);
-    sections.push({ type, offset: end + SECTION_HEADER, size, header: own });
     end += SECTION_HEADER + size;
   }
-  checkSections(sections);
-  return { header, sections, size: end };
+  checkSections(parts);
+  return { header, size: end };
 }
 
 /** The 12 bytes in front of a section's data. */

@@ -1,4 +1,4 @@
-import { negativeError, usageError } from '../core/errors.ts';
+import { AtomaError, negativeError, usageError } from '../core/errors.ts';
 import type { NitroMeasurement } from '../core/measurement.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { CRC_FIELD, FRAMING } from './digests.ts';
@@ -16,6 +16,10 @@ export interface RamdiskSink {
 export interface StreamOptions {
   /** Asked once per ramdisk, from 0, in order; undefined where its bytes are not wanted. */
   onRamdisk?(index: number): RamdiskSink | undefined;
+  /** The same for sections of every type, once each, in the order of the file. */
+  onSection?(section: EifSection): RamdiskSink | undefined | Promise<RamdiskSink | undefined>;
+  /** A signature section that cannot be read is told in `signatureError`, not thrown. */
+  tolerant?: boolean;
   /** Digests of the whole file beside the registers; default `['sha256']`. Each costs a pass over the bytes. */
   fileDigests?: ('sha256' | 'sha384')[];
   onProgress?: OnProgress | undefined;
@@ -34,6 +38,8 @@ export interface MeasuredEif {
   /** The bytes of the metadata section. */
   metadata: Buffer | null;
   signature: EifSignature | null;
+  /** `ERR_EIF_SIGNATURE`, where `tolerant` was asked for: there is a signature section, and it means nothing. */
+  signatureError?: AtomaError;
 }
 
 /**
@@ -58,7 +64,7 @@ export async function streamEif(image: string | EifSource, options: StreamOption
         await pass.section(section, i);
       }
       const { pcr0, pcr1, pcr2, crc, sections, sha256, sha384 } = await lanes.finish();
-      const signature = pass.kept.signature ? parseSignatureSection(pass.kept.signature) : null;
+      const { signature, ...problem } = readSignature(pass.kept.signature, options.tolerant ?? false);
       return {
         layout,
         crc: { stored: layout.crcStored, computed: crc, ok: layout.crcStored === crc },
@@ -69,6 +75,7 @@ export async function streamEif(image: string | EifSource, options: StreamOption
         cmdline: parseCmdline(pass.kept.cmdline),
         metadata: pass.kept.metadata ?? null,
         signature,
+        ...problem,
       };
     } finally {
       await lanes.close();
@@ -114,16 +121,20 @@ class Pass {
     }
   }
 
-  async section({ type, size }: EifSection, index: number): Promise<void> {
-    const sink = type === 'ramdisk' ? this.#options.onRamdisk?.(this.#ramdisks++) : undefined;
+  async section(section: EifSection, index: number): Promise<void> {
+    const { type, size } = section;
+    const sinks = [
+      type === 'ramdisk' ? this.#options.onRamdisk?.(this.#ramdisks++) : undefined,
+      await this.#options.onSection?.(section),
+    ];
     const keep = type === 'cmdline' || type === 'metadata' || type === 'signature' ? Buffer.alloc(size) : undefined;
     for (let done = 0; done < size; ) {
       const chunk = await this.#next(size - done, index);
-      await sink?.write(chunk);
+      for (const sink of sinks) await sink?.write(chunk);
       keep?.set(chunk, done);
       done += chunk.length;
     }
-    await sink?.end();
+    for (const sink of sinks) await sink?.end();
     if (keep) this.kept[type] = keep;
   }
 
@@ -135,6 +146,18 @@ class Pass {
     this.#at += chunk.length;
     this.#options.onProgress?.({ phase: 'measuring', done: this.#at, total: this.#source.size });
     return chunk;
+  }
+}
+
+function readSignature(
+  section: Buffer | undefined,
+  tolerant: boolean,
+): Pick<MeasuredEif, 'signature' | 'signatureError'> {
+  try {
+    return { signature: section ? parseSignatureSection(section) : null };
+  } catch (error) {
+    if (!tolerant || !(error instanceof AtomaError)) throw error;
+    return { signature: null, signatureError: error };
   }
 }
 

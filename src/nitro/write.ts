@@ -1,10 +1,14 @@
+import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
-import { crc32 } from 'node:zlib';
 import { usageError } from '../core/errors.ts';
-import { type AtomicFile, ioError, withAtomicFile } from '../core/files.ts';
+import { ioError, withAtomicFile } from '../core/files.ts';
 import type { NitroMeasurement } from '../core/measurement.ts';
 import type { OnProgress } from '../core/progress.ts';
-import { CRC_AT, EIF_HEADER, type EifArch, type EifSectionType, planEif } from './layout.ts';
+import { register } from './digests.ts';
+import { EifFileWriter } from './file-writer.ts';
+import { type EifArch, type EifSectionType, planEif, sectionHeader } from './layout.ts';
+import { requireSignature } from './signature.ts';
+import type { EifSigner } from './signer.ts';
 import { fileSource } from './source.ts';
 import { requireCrc, streamEif } from './stream.ts';
 
@@ -17,12 +21,14 @@ export interface EifPart {
 export interface WriteEifOptions {
   kernel: EifPart;
   /** May be empty; no NUL. */
-  cmdline: string;
+  cmdline: string | Uint8Array;
   /** At least one; the first is measured in PCR1, the others in PCR2. */
   ramdisks: EifPart[];
   /** The metadata section, verbatim; no section where it is left out. */
   metadata?: Uint8Array | undefined;
   arch: EifArch;
+  /** Adds a signature section, and so PCR8. */
+  sign?: EifSigner | undefined;
   out: string;
   onProgress?: OnProgress | undefined;
 }
@@ -41,40 +47,49 @@ export interface WrittenEif {
 const BUFFER_BYTES = 1 << 20;
 
 /**
- * Writes an image in format version 4, sections in the order of eif_build: kernel, cmdline, metadata, ramdisks. Then
- * measures what was written by the code that measures any image, before the file appears: the file's own digests need
- * the CRC in its header, so a second pass is due in any case, and in it the threads share the work.
+ * Writes an image in format version 4, sections in the order of eif_build: kernel, cmdline, metadata, ramdisks,
+ * signature. Then measures what was written by the code that measures any image, before the file appears: the file's own
+ * digests need its header, so a second pass is due in any case, and in it the threads share the work.
  *
  * Throws `ERR_EIF_SECTIONS`, `ERR_EIF_CMDLINE`, `ERR_EIF_PART` (a part is not as long as it said; exit 2),
  * `ERR_DISK_FULL`. After a failure there is no file.
  */
 export async function writeEif(options: WriteEifOptions): Promise<WrittenEif> {
-  const { cmdline, metadata, out, onProgress } = options;
-  if (cmdline.includes('\0')) throw usageError('ERR_EIF_CMDLINE', 'expected a command line without NUL');
+  const { metadata, out, sign, onProgress } = options;
+  const cmdline = Buffer.from(options.cmdline);
+  if (cmdline.includes(0)) throw usageError('ERR_EIF_CMDLINE', 'expected a command line without NUL');
   const parts: { type: EifSectionType; part: EifPart }[] = [
     { type: 'kernel', part: options.kernel },
-    { type: 'cmdline', part: bytesPart(Buffer.from(cmdline)) },
+    { type: 'cmdline', part: bytesPart(cmdline) },
     ...(metadata ? [{ type: 'metadata' as const, part: bytesPart(metadata) }] : []),
     ...options.ramdisks.map((part) => ({ type: 'ramdisk' as const, part })),
   ];
-  const plan = planEif(
-    parts.map(({ type, part }) => ({ type, size: part.size })),
-    options.arch,
-  );
+  const sizes = parts.map(({ type, part }) => ({ type, size: part.size }));
+  // How long a signature is depends on its bytes; one of no length shows whether there is room for a section.
+  const plan = planEif(sign ? [...sizes, { type: 'signature', size: 0 }] : sizes, options);
   return withAtomicFile(out, async (file) => {
-    const writer = new CrcWriter(file, plan.size, onProgress);
-    writer.header(plan.header);
-    for (const [i, section] of plan.sections.entries()) {
-      await writer.write(section.header);
-      await copyPart(parts[i]?.part ?? bytesPart(Buffer.alloc(0)), section.type, writer);
+    const writer = new EifFileWriter(file, plan.size, onProgress);
+    const pcr0 = sign ? createHash('sha384') : undefined;
+    for (const { type, part } of parts) {
+      await writer.write(sectionHeader(type, part.size));
+      await copyPart(part, type, async (chunk) => {
+        if (type !== 'metadata') pcr0?.update(chunk);
+        await writer.write(chunk);
+      });
     }
-    await writer.finish(plan.header);
+    if (sign && pcr0) {
+      const signature = sign.section(register(pcr0.digest()));
+      sizes.push({ type: 'signature', size: signature.length });
+      await writer.write(sectionHeader('signature', signature.length));
+      await writer.write(signature);
+    }
+    await writer.finish(planEif(sizes, options).header);
     // The disk works while the processors hash.
     const synced = file.handle.datasync();
     synced.catch(() => {});
     const written = await remeasure(file.partial, onProgress);
     await synced;
-    return { path: out, size: plan.size, ...written };
+    return { path: out, ...written };
   });
 }
 
@@ -103,12 +118,16 @@ async function* readFile(path: string): AsyncGenerator<Uint8Array> {
   }
 }
 
-async function copyPart({ size, chunks }: EifPart, type: EifSectionType, writer: CrcWriter): Promise<void> {
+async function copyPart(
+  { size, chunks }: EifPart,
+  type: EifSectionType,
+  write: (chunk: Uint8Array) => Promise<void>,
+): Promise<void> {
   let found = 0;
   for await (const chunk of chunks()) {
     found += chunk.length;
     if (found > size) break;
-    await writer.write(chunk);
+    await write(chunk);
   }
   if (found !== size) {
     const what = found > size ? 'more' : `${found}`;
@@ -116,80 +135,20 @@ async function copyPart({ size, chunks }: EifPart, type: EifSectionType, writer:
   }
 }
 
-/** Registers and digests of the finished file. */
-async function remeasure(path: string, onProgress: OnProgress | undefined) {
+/** Registers and digests of a finished file, by the reader of any image; its CRC and its signature have to hold. */
+export async function remeasure(path: string, onProgress: OnProgress | undefined): Promise<Omit<WrittenEif, 'path'>> {
   const source = await fileSource(path);
   try {
     const measured = await streamEif(source, { fileDigests: ['sha256', 'sha384'], onProgress });
     requireCrc(measured);
+    const { measurement, signature, sha256 = '', sha384 = '' } = measured;
+    if (signature) requireSignature(signature, measurement.pcr0);
     let ramdisks = 0;
     const parts = measured.sections
-      .filter(({ type }) => type !== 'metadata')
+      .filter(({ type }) => type !== 'metadata' && type !== 'signature')
       .map(({ type, size, sha384 }) => ({ name: type === 'ramdisk' ? `ramdisk${ramdisks++}` : type, size, sha384 }));
-    const { measurement, sha256 = '', sha384 = '' } = measured;
-    return { sha256, sha384, measurement, parts };
+    return { sha256, sha384, size: source.size, measurement, parts };
   } finally {
     await source.close();
-  }
-}
-
-/** Writes from the start to the end, gathering small pieces; one buffer is filled while the other is written. */
-class CrcWriter {
-  readonly #file: AtomicFile;
-  readonly #total: number;
-  readonly #onProgress: OnProgress | undefined;
-  #buffer = Buffer.allocUnsafe(BUFFER_BYTES);
-  #spare = Buffer.allocUnsafe(BUFFER_BYTES);
-  #filled = 0;
-  #at = 0;
-  #crc = 0;
-  #pending: Promise<unknown> = Promise.resolve();
-
-  constructor(file: AtomicFile, total: number, onProgress: OnProgress | undefined) {
-    this.#file = file;
-    this.#total = total;
-    this.#onProgress = onProgress;
-  }
-
-  /** The EIF header, whose last field the CRC leaves out and `finish` fills in. */
-  header(header: Buffer): void {
-    this.#crc = crc32(header.subarray(0, CRC_AT));
-    this.#at = EIF_HEADER;
-  }
-
-  async write(chunk: Uint8Array): Promise<void> {
-    for (let done = 0; done < chunk.length; ) {
-      const piece = chunk.subarray(done, done + this.#buffer.length - this.#filled);
-      this.#buffer.set(piece, this.#filled);
-      this.#filled += piece.length;
-      done += piece.length;
-      if (this.#filled === this.#buffer.length) await this.#flush();
-    }
-  }
-
-  async finish(header: Buffer): Promise<void> {
-    await this.#flush();
-    await this.#pending;
-    header.writeUInt32BE(this.#crc, CRC_AT);
-    await writeAll(this.#file, header, 0);
-  }
-
-  async #flush(): Promise<void> {
-    const bytes = this.#buffer.subarray(0, this.#filled);
-    this.#crc = crc32(bytes, this.#crc);
-    await this.#pending;
-    this.#pending = writeAll(this.#file, bytes, this.#at);
-    // Awaited at the next flush; until then a failure must not count as unhandled.
-    this.#pending.catch(() => {});
-    [this.#buffer, this.#spare] = [this.#spare, this.#buffer];
-    this.#at += this.#filled;
-    this.#filled = 0;
-    this.#onProgress?.({ phase: 'writing', done: this.#at, total: this.#total });
-  }
-}
-
-async function writeAll({ handle }: AtomicFile, bytes: Buffer, at: number): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    done += (await handle.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
   }
 }
