@@ -4,33 +4,32 @@ import type { SecurityMode } from '../attest/receipt-claims.ts';
 import type { Attester } from '../attest/simulated-attester.ts';
 import { missingError } from '../core/errors.ts';
 import type { Channel } from './channel.ts';
+import { doubtClock } from './clock.ts';
+import { createNsmAttester } from './nsm/attester.ts';
+import { openNsm } from './nsm/device.ts';
 
 /** Who vouches for this enclave. */
 export interface EnclaveAttester extends Attester {
-  tee: 'simulated';
+  tee: 'simulated' | 'nitro';
   securityMode: SecurityMode;
   /** After this, no broker releases a key to this launch again. */
   lock(): Promise<void>;
 }
 
-const DEVICES: [path: string, what: string][] = [
-  ['dev/nsm', 'a Nitro Secure Module'],
-  ['dev/attestation', "Gramine's attestation device"],
-];
-
 /**
  * The attester is found, not configured (key-release.md, "Simulated TEE"): a device where there is one, else the
- * launcher's. A device that is there and cannot be used ends the program (`ERR_ATTESTER`, exit 5): falling back to the
- * launcher would turn a real TEE into a simulated one.
+ * launcher's. A device that is there and cannot be used ends the program (`ERR_NSM`, `ERR_ATTESTER`): falling back to
+ * the launcher would turn a real TEE into a simulated one.
  */
 export function findAttester(channel: Channel, root = '/'): EnclaveAttester {
-  for (const [path, what] of DEVICES) {
-    if (existsSync(join(root, path))) {
-      throw missingError('ERR_ATTESTER', `/${path} is ${what}, which this version of the enclave program cannot use`, {
-        hint: 'build the image with a newer atoma-tee',
-      });
-    }
+  if (existsSync(join(root, 'dev/attestation'))) {
+    const why =
+      "/dev/attestation is Gramine's attestation device, which this version of the enclave program cannot use";
+    throw missingError('ERR_ATTESTER', why, { hint: 'build the image with a newer atoma-tee' });
   }
+  const nsm = join(root, 'dev/nsm');
+  if (existsSync(nsm)) return createNsmAttester(openNsm(nsm), channel);
+  doubtClock(root);
   return {
     tee: 'simulated',
     securityMode: 'evaluation',

@@ -1,20 +1,16 @@
 import { readFileSync } from 'node:fs';
-import { createConnection } from 'node:net';
 import { join } from 'node:path';
-import { AtomaError, EXIT, missingError } from '../core/errors.ts';
-import { MEASURED_CONFIG_PATH } from '../core/layout.ts';
+import { AtomaError, EXIT } from '../core/errors.ts';
+import { MEASURED_CONFIG_PATH, MODEL_DIRECTORY } from '../core/layout.ts';
 import { parseMeasuredConfig } from '../core/measured-config.ts';
 import { findAttester } from './attester.ts';
 import { type Channel, openChannel } from './channel.ts';
+import { connectHost } from './connect-host.ts';
 import { createIdentity } from './identity.ts';
 import { createInferenceServer } from './inference-server.ts';
 import { createReceiptSigner } from './receipts.ts';
 import { unlockModel } from './unlock.ts';
 
-/** Where the launcher's socket is, in an image's root. */
-export const HOST_SOCKET = 'run/atoma/host.sock';
-/** In memory: /run is a tmpfs in every image. */
-const MODEL_DIRECTORY = 'run/model';
 const LIMITS = { maxBody: 16 << 20, maxBuffered: 64 << 20, timeoutMs: 30_000 };
 
 /**
@@ -25,7 +21,7 @@ const LIMITS = { maxBody: 16 << 20, maxBuffered: 64 << 20, timeoutMs: 30_000 };
  */
 export async function runEnclave(root = '/'): Promise<void> {
   const config = parseMeasuredConfig(readFileSync(join(root, MEASURED_CONFIG_PATH)));
-  const channel = openChannel(await connectHost(join(root, HOST_SOCKET)));
+  const channel = openChannel(await connectHost(root));
   const timings: Record<string, number> = {};
   let since = performance.now();
   const lap = (step: string) => {
@@ -48,18 +44,6 @@ export async function runEnclave(root = '/'): Promise<void> {
     await reportFailure(channel, error);
     throw error;
   }
-}
-
-function connectHost(path: string): Promise<ReturnType<typeof createConnection>> {
-  return new Promise((resolve, reject) => {
-    const socket = createConnection(path);
-    socket.once('connect', () => resolve(socket));
-    socket.once('error', (cause) => {
-      const why =
-        'found no attestation device and no launcher: this program runs in an enclave, or in the simulated TEE';
-      reject(missingError('ERR_ATTESTER', why, { cause }));
-    });
-  });
 }
 
 /** Our own errors hold no secrets; of any other error, nothing is told. */
