@@ -8,7 +8,8 @@ export interface PackOptions {
   /** Paths. */
   kernel: string;
   ramdisks: string[];
-  cmdline: string | Uint8Array;
+  /** Text, or the path of a file with its bytes. */
+  cmdline: string | { file: string };
   arch: EifArch;
   /** Path of the metadata section's bytes. */
   metadata?: string | undefined;
@@ -19,7 +20,11 @@ export interface PackOptions {
 
 /** `nitro pack`: an image from files. Throws what `writeEif` throws and `ERR_FILE_*` (exit 2) for its inputs. */
 export async function packEif(options: PackOptions): Promise<WrittenEif> {
-  const { cmdline, arch, sign, out, onProgress } = options;
+  const { arch, sign, out, onProgress } = options;
+  const cmdline =
+    typeof options.cmdline === 'string'
+      ? options.cmdline
+      : await readSmallFile(options.cmdline.file, 'kernel command line', MAX_CMDLINE);
   const kernel = await filePart(options.kernel);
   const ramdisks = await Promise.all(options.ramdisks.map(filePart));
   const metadata =
@@ -28,4 +33,5 @@ export async function packEif(options: PackOptions): Promise<WrittenEif> {
 }
 
 /** What the format's reader takes: see layout.ts. */
-const MAX_METADATA = 4 << 20;
+const MAX_METADATA = 1 << 22;
+const MAX_CMDLINE = 1 << 16;

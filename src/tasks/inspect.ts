@@ -9,7 +9,7 @@ import { missingError, usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { readXWingPrivateKey } from '../keys/keys.ts';
-import { inspectEif } from '../nitro/index.ts';
+import { inspectEif, nitroCliDescription } from '../nitro/index.ts';
 import { inspectSealed } from '../seal/index.ts';
 import { readManifest } from './image.ts';
 import { fileKind } from './verify/kind.ts';
@@ -37,6 +37,10 @@ export async function inspect(
       return inspectReceipt(await readSmallFile(path, 'receipt'));
   }
 }
+
+/** `inspect --nitro-cli`: the text that `nitro-cli describe-eif` prints. Throws as `nitroCliDescription`. */
+export const inspectAsNitroCli = (path: string, onProgress?: OnProgress): Promise<string> =>
+  nitroCliDescription(path, onProgress);
 
 async function inspectManifest(path: string) {
   const { subject, predicate } = await readManifest(path);

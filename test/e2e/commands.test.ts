@@ -9,7 +9,20 @@ const commands = Object.keys(manifest.commands);
 describe('the contract of every command', () => {
   test('there are commands, under the names of the contract', () => {
     expect(commands.map((id) => id.replaceAll(':', ' ')).sort()).toEqual(
-      ['broker serve', 'build', 'inspect', 'keygen', 'lock', 'nitro pack', 'run', 'seal', 'unseal', 'verify'].sort(),
+      [
+        'broker serve',
+        'build',
+        'inspect',
+        'keygen',
+        'lock',
+        'nitro pack',
+        'nitro sign',
+        'nitro unpack',
+        'run',
+        'seal',
+        'unseal',
+        'verify',
+      ].sort(),
     );
   });
 

@@ -125,7 +125,13 @@ async function verifyFile(file: string, kind: Kind, options: VerifyOptions, cont
       await verifyBuildManifest(file, await readSmallFile(file, 'build manifest', MAX_MANIFEST), findings, onProgress);
       break;
     case 'eif':
-      await verifyEif(file, need(context.expected, 'an image'), findings, onProgress);
+      await verifyEif(
+        file,
+        need(context.expected, 'an image'),
+        findings,
+        onProgress,
+        context.trust.at ?? context.trust.now,
+      );
       break;
     case 'sealed-model':
       await verifySealedModel(file, await sealedTrust(options, context), findings, onProgress);
