@@ -48,4 +48,18 @@ export interface OpenOptions {
 
 export type OpenableReference = Exclude<ImageReference, { kind: 'dir' }>;
 
-export declare function openImage(reference: OpenableReference, options: OpenOptions): Promise<OpenedImage>;
+/**
+ * Opens a container image of one platform: its manifest and configuration are read and checked, its layers are not touched yet.
+ * Whatever is read is compared with its digest. The caller closes it.
+ * Throws `ERR_OCI_*` (docs/errors.md), `ERR_FILE_*`, `ERR_OFFLINE_MISSING`, `ERR_INPUT_GONE` (exit 5).
+ */
+export async function openImage(reference: OpenableReference, options: OpenOptions): Promise<OpenedImage> {
+  switch (reference.kind) {
+    case 'docker-archive':
+      return (await import('./docker-archive.ts')).openDockerArchive(reference, options);
+    case 'oci-layout':
+      return (await import('./oci-layout.ts')).openOciLayout(reference, options);
+    case 'oci':
+      return (await import('./registry.ts')).openRegistryImage(reference, options);
+  }
+}

@@ -1,0 +1,108 @@
+import { z } from 'zod';
+import { missingError } from '../core/errors.ts';
+import { type Challenge, parseChallenges } from './auth-challenge.ts';
+import { readDocument } from './blobs.ts';
+import type { Credentials } from './credentials.ts';
+import { readJson, shown } from './json.ts';
+import { bodyOf, exchange, NetworkError, type RegistryLimits } from './registry-http.ts';
+import { checkAddress } from './registry-security.ts';
+
+/** What authentication needs to know of a registry. */
+export interface AuthContext {
+  /** The registry's own address. */
+  base: URL;
+  /** "localhost:5000", for messages. */
+  registry: string;
+  /** What is asked for where the registry does not say: "repository:NAME:pull". */
+  scope: string;
+  credentials(): Promise<Credentials | null>;
+  env: NodeJS.ProcessEnv;
+  limits: RegistryLimits;
+  signal?: AbortSignal | undefined;
+}
+
+const MAX_ANSWER = 1 << 20;
+const MAX_TOKEN = 64 * 1024;
+const answer = z.object({ token: z.string().optional(), access_token: z.string().optional() });
+
+/**
+ * The Authorization header that a WWW-Authenticate header calls for: a token (Docker Registry v2 authentication, "Token
+ * Authentication Specification" and "OAuth2 Token Authentication"), or the credentials themselves. It is secret, and only
+ * for the registry that asked. Throws `ERR_OCI_AUTH` (exit 5), `ERR_OCI_INSECURE` (exit 3), NetworkError.
+ */
+export async function authorize(header: string, context: AuthContext): Promise<string> {
+  const challenges = parseChallenges(header);
+  const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
+  const credentials = await context.credentials();
+  if (bearer) {
+    if (credentials?.kind === 'access') return `Bearer ${headerSafe(credentials.token, context)}`;
+    return `Bearer ${await fetchToken(bearer, credentials, context)}`;
+  }
+  if (challenges.some(({ scheme }) => scheme === 'basic')) {
+    if (credentials?.kind === 'password') return basic(credentials);
+    throw noAccess(
+      context,
+      credentials === null ? 'wants a password, and none is known' : 'wants a password, not a token',
+    );
+  }
+  throw noAccess(context, 'wants an authentication that is not known');
+}
+
+const basic = ({ username, password }: { username: string; password: string }): string =>
+  `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
+
+async function fetchToken(
+  { params }: Challenge,
+  credentials: Credentials | null,
+  context: AuthContext,
+): Promise<string> {
+  const realm = params.get('realm') ?? '';
+  if (!URL.canParse(realm)) throw noAccess(context, 'names no address that gives tokens');
+  const url = new URL(realm);
+  // Credentials go there: by https, or where the registry itself may be reached by http.
+  checkAddress(url, context.base, context.env);
+  const query = { service: params.get('service'), scope: params.get('scope') || context.scope };
+  const fields = Object.entries(query).filter((field): field is [string, string] => Boolean(field[1]));
+  const headers: Record<string, string> = { accept: 'application/json' };
+  let form: string | undefined;
+  if (credentials?.kind === 'refresh') {
+    const grant = { grant_type: 'refresh_token', refresh_token: credentials.token, client_id: 'atoma-tee' };
+    form = new URLSearchParams([...Object.entries(grant), ...fields]).toString();
+    headers['content-type'] = 'application/x-www-form-urlencoded';
+  } else {
+    for (const [name, value] of fields) url.searchParams.append(name, value);
+    if (credentials?.kind === 'password') headers.authorization = basic(credentials);
+  }
+  const { env, limits } = context;
+  const deadline = AbortSignal.timeout(limits.document);
+  const signal = context.signal ? AbortSignal.any([context.signal, deadline]) : deadline;
+  try {
+    const response = await exchange({ url, headers, ...(form === undefined ? {} : { form }), env, limits, signal });
+    const status = response.statusCode ?? 0;
+    if (status !== 200) {
+      response.destroy();
+      // No redirect is followed from here: it would take the credentials along.
+      if (status === 429 || status >= 500) throw new NetworkError(`${shown(url.host)} answered ${status}`, false);
+      throw noAccess(context, `gave no token: ${shown(url.host)} answered ${status}`);
+    }
+    const what = `the token of ${context.registry}`;
+    const body = readJson(await readDocument(bodyOf(response, limits, signal), {}, MAX_ANSWER, what), answer, what);
+    return headerSafe(body.token || body.access_token || '', context);
+  } catch (error) {
+    if (deadline.aborted && !context.signal?.aborted)
+      throw new NetworkError(`no token from ${shown(url.host)} in time`, false);
+    throw error;
+  }
+}
+
+/** A token with a line break would be another header. */
+function headerSafe(token: string, context: AuthContext): string {
+  if (/^[\x21-\x7e]+$/.test(token) && token.length <= MAX_TOKEN) return token;
+  throw noAccess(context, 'works with a token that cannot be one');
+}
+
+export const noAccess = ({ registry }: Pick<AuthContext, 'registry'>, why: string) =>
+  missingError('ERR_OCI_AUTH', `the registry ${registry} gives no access: it ${why}`, {
+    hint: `log in (docker login ${registry}, or skopeo login), and check the repository's name: registries do not tell one that is missing from one that is closed`,
+    details: { registry },
+  });

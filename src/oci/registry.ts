@@ -1,0 +1,183 @@
+import { open, writeFile } from 'node:fs/promises';
+import type { IncomingMessage } from 'node:http';
+import { setTimeout as pause } from 'node:timers/promises';
+import { hex, sha256 } from '../core/bytes.ts';
+import { AtomaError, missingError, usageError } from '../core/errors.ts';
+import { ioError } from '../core/files.ts';
+import type { Cache, Digest } from '../image/cache.ts';
+import { byteStream, fileRange, readDocument, tooLarge, verified, wrongDigest } from './blobs.ts';
+import { parseDigest } from './digest.ts';
+import { type BlobStore, type DocumentName, imageAt } from './image.ts';
+import { malformed, shown } from './json.ts';
+import { INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST } from './manifest.ts';
+import { type ImageReference, referenceText } from './reference.ts';
+import { RegistryClient } from './registry-client.ts';
+import { download } from './registry-download.ts';
+import { bodyOf, LIMITS, NetworkError, type RegistryLimits } from './registry-http.ts';
+import { canonicalName } from './registry-names.ts';
+import type { OpenedImage, OpenOptions } from './source.ts';
+
+type RegistryReference = Extract<ImageReference, { kind: 'oci' }>;
+
+const MANIFEST = { accept: [...MANIFEST_TYPES, ...INDEX_TYPES].join(', ') };
+const ANYTHING = { accept: '*/*' };
+
+/**
+ * Opens a registry's image. Documents and, when they are read, layers are kept in the cache by digest: with a digest in the
+ * reference, or `expect`, everything can then come from there. A tag is resolved by the registry, never by the cache.
+ * Throws `ERR_OCI_*`, `ERR_OFFLINE_MISSING`, `ERR_INPUT_GONE` (exit 5).
+ */
+export async function openRegistryImage(
+  reference: RegistryReference,
+  options: OpenOptions,
+  limits: RegistryLimits = LIMITS,
+): Promise<OpenedImage> {
+  const store = new RegistryStore(reference, options, limits);
+  return imageAt(store, await store.start(), options);
+}
+
+class RegistryStore implements BlobStore {
+  readonly what: string;
+  readonly #client: RegistryClient;
+  readonly #reference: RegistryReference;
+  readonly #options: OpenOptions;
+  readonly #limits: RegistryLimits;
+  readonly #cache: Cache;
+
+  constructor(reference: RegistryReference, options: OpenOptions, limits: RegistryLimits) {
+    this.what = referenceText(reference);
+    this.#reference = reference;
+    this.#options = options;
+    this.#limits = limits;
+    this.#cache = options.cache;
+    const { signal, env = process.env } = options;
+    this.#client = new RegistryClient(canonicalName(reference), { env, limits, signal });
+  }
+
+  /** What the reference stands for. With a pin a tag is not looked at: that it has moved on is no news. */
+  async start(): Promise<DocumentName> {
+    const { digest, tag } = this.#reference;
+    if (digest !== undefined) return { digest };
+    if (this.#options.expect !== undefined) return { digest: this.#options.expect };
+    if (this.#options.offline) throw offline(this.what, 'a tag means something only where the registry can be asked');
+    const { bytes, mediaType } = await this.#fetchDocument(`manifests/${tag}`, {}, MAX_MANIFEST, () =>
+      usageError('ERR_OCI_NOT_FOUND', `the registry has no image ${this.what}`),
+    );
+    const found = `sha256:${hex(sha256(bytes))}`;
+    await this.#keep(found, bytes);
+    return { digest: found, size: bytes.length, ...(mediaType === undefined ? {} : { mediaType }) };
+  }
+
+  async manifest(name: DocumentName, limit: number) {
+    const cached = await this.#cached(name, limit);
+    if (cached !== null) return { bytes: cached, mediaType: name.mediaType };
+    const fetched = await this.#fetchDocument(`manifests/${name.digest}`, name, limit, () =>
+      gone(this.what, name.digest),
+    );
+    await this.#keep(name.digest, fetched.bytes);
+    return { bytes: fetched.bytes, mediaType: fetched.mediaType ?? name.mediaType };
+  }
+
+  async config(name: DocumentName, limit: number): Promise<Buffer> {
+    const cached = await this.#cached(name, limit);
+    if (cached !== null) return cached;
+    const { bytes } = await this.#fetchDocument(`blobs/${name.digest}`, name, limit, () =>
+      gone(this.what, name.digest),
+    );
+    await this.#keep(name.digest, bytes);
+    return bytes;
+  }
+
+  async layer(layer: Parameters<BlobStore['layer']>[0]) {
+    const digest = knownDigest(layer.digest);
+    const what = `the layer ${layer.digest} of ${this.what}`;
+    const path = await this.#cache.archive(digest);
+    if (path !== null) return byteStream(verified(fileBytes(path, layer.size + 1), layer, what));
+    if (this.#options.offline) throw offline(this.what, `its layer ${layer.digest} is not in the cache`);
+    const job = { client: this.#client, layer, limits: this.#limits, what, signal: this.#options.signal };
+    return byteStream(download(job, digest, this.#cache, this.#options.onProgress));
+  }
+
+  async close(): Promise<void> {}
+
+  async #cached({ digest, size }: DocumentName, limit: number): Promise<Buffer | null> {
+    const path = await this.#cache.archive(knownDigest(digest));
+    if (path !== null)
+      return readDocument(fileBytes(path, limit + 1), { digest, size }, limit, `${digest} of ${this.what}`);
+    if (this.#options.offline) throw offline(this.what, `${digest} is not in the cache`);
+    return null;
+  }
+
+  async #keep(digest: string, bytes: Buffer): Promise<void> {
+    const temporary = this.#cache.temporary();
+    try {
+      await writeFile(temporary, bytes, { flag: 'wx' });
+      await this.#cache.adopt(temporary, this.#cache.archivePath(knownDigest(digest)));
+    } catch (error) {
+      throw ioError(error, `cannot write to the cache ${this.#cache.dir}`);
+    }
+  }
+
+  /** A document as a whole, within a time, compared with what it has to be. */
+  async #fetchDocument(path: string, pin: Partial<DocumentName>, limit: number, absent: () => Error) {
+    const what = `${path} of ${this.what}`;
+    const { attempts, backoff } = this.#limits;
+    for (let attempt = 1; ; attempt++) {
+      const response = await this.#client.get(path, path.startsWith('manifests/') ? MANIFEST : ANYTHING);
+      try {
+        if (response.statusCode === 404 || response.statusCode === 410) throw absent();
+        if (response.statusCode !== 200) throw new NetworkError(`the server answered ${response.statusCode}`, true);
+        if (Number(response.headers['content-length'] ?? 0) > limit) throw tooLarge(what, limit);
+        const bytes = await this.#wholeBody(response, pin, limit, what);
+        const said = response.headers['docker-content-digest'];
+        const own = `sha256:${hex(sha256(bytes))}`;
+        if (typeof said === 'string' && said.startsWith('sha256:') && said !== own) throw wrongDigest(what, said, own);
+        return { bytes, mediaType: response.headers['content-type']?.split(';')[0]?.trim().toLowerCase() };
+      } catch (error) {
+        response.destroy();
+        this.#options.signal?.throwIfAborted();
+        if (error instanceof AtomaError) throw error;
+        // The client has tried again what went wrong before the body.
+        if (attempt >= attempts || (error as NetworkError).permanent) throw this.#client.failure(error);
+        await pause(backoff * 2 ** (attempt - 1));
+      }
+    }
+  }
+
+  async #wholeBody(response: IncomingMessage, pin: Partial<DocumentName>, limit: number, what: string) {
+    const { document } = this.#limits;
+    const late = new NetworkError(`${what} did not come whole in ${document / 1000} seconds`, true);
+    const timer = setTimeout(() => response.destroy(late), document);
+    try {
+      return await readDocument(bodyOf(response, this.#limits, this.#options.signal), pin, limit, what);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+async function* fileBytes(path: string, size: number): AsyncGenerator<Uint8Array> {
+  const handle = await open(path);
+  try {
+    yield* fileRange(handle, 0, size);
+  } finally {
+    await handle.close();
+  }
+}
+
+function knownDigest(text: string): Digest {
+  const digest = parseDigest(text);
+  if (digest === null) throw malformed(shown(text), 'it is no digest');
+  return digest;
+}
+
+const offline = (what: string, why: string): AtomaError =>
+  missingError('ERR_OFFLINE_MISSING', `${what} cannot be opened with --offline: ${why}`, {
+    hint: 'run `atoma-tee build` once without --offline',
+  });
+
+const gone = (what: string, digest: string): AtomaError =>
+  missingError('ERR_INPUT_GONE', `the registry no longer has ${digest}, which ${what} is pinned to`, {
+    hint: 'use a registry that has it, or run `atoma-tee lock --update`, which shows what changes',
+    details: { input: what, digest },
+  });
