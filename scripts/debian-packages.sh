@@ -8,6 +8,10 @@ packages='
 cpio                    /usr/bin/cpio  reads the ramdisks that we write
 faketime                faketime       builds under another clock
 gpgv                    /usr/bin/gpgv  checks the signature of a package index
+docker-registry         docker-registry  a registry to fetch container images from
+skopeo                  skopeo         fills it, and writes docker save's files
+umoci                   umoci          makes container images
+apache2-utils           htpasswd       passwords of that registry
 debian-archive-keyring  /usr/share/keyrings/debian-archive-keyring.gpg  the keys for that
 '
 
