@@ -14,6 +14,7 @@ export const OID = { basicConstraints: '2.5.29.19', keyUsage: '2.5.29.15' } as c
 export const KEY_USAGE = {
   digitalSignature: x509.KeyUsageFlags.digitalSignature,
   keyCertSign: x509.KeyUsageFlags.keyCertSign,
+  cRLSign: x509.KeyUsageFlags.cRLSign,
 } as const;
 
 export interface Extension {
@@ -29,6 +30,8 @@ export interface Certificate {
   /** DER of the names: chains compare these bytes and never a name's text. */
   issuer: Uint8Array;
   subject: Uint8Array;
+  /** Content of the INTEGER, hex: what CRLs name. Never negative. */
+  serial: string;
   notBefore: Date;
   notAfter: Date;
   extensions: Map<string, Extension>;
@@ -36,8 +39,13 @@ export interface Certificate {
   pathLength: number | undefined;
   /** Undefined where the extension is absent. */
   keyUsage: number | undefined;
+  /** Curve or size of the public key. */
+  key: KeyKind;
   x509: X509Certificate;
 }
+
+/** The kinds of key that vendors' chains have; anything else is "other". */
+export type KeyKind = 'P-256' | 'P-384' | 'RSA-4096' | 'other';
 
 export const fingerprint = (certificate: Uint8Array): string => `sha256:${hex(sha256(certificate))}`;
 
@@ -45,6 +53,8 @@ const MOST_BYTES = 1 << 14;
 const LIMITS = { berOptions: { maxDepth: 16, maxNodes: 1000, maxContentLength: MOST_BYTES } };
 /** All nine bits that RFC 5280 names. */
 const ALL_USAGES = 0x1ff;
+/** RFC 5280 section 4.1.2.2: at most 20 octets; one more for the sign. */
+const SERIAL_BYTES = 21;
 
 /**
  * Parses one DER certificate; PEM text, BER and trailing bytes are refused. `what` names it in errors.
@@ -59,7 +69,8 @@ export function parseCertificate(bytes: Uint8Array, what: string): Certificate {
   }
 }
 
-class Malformed extends Error {}
+/** Becomes `ERR_CERTIFICATE_MALFORMED` in parseCertificate; CRLs share it. */
+export class Malformed extends Error {}
 
 /** The library's certificate, opened: its own view does not show the version, and parses extensions that are not for us. */
 class Parsed extends x509.X509Certificate {
@@ -93,20 +104,34 @@ function read(der: Buffer): Certificate {
     fingerprint: fingerprint(der),
     issuer: Buffer.from(parsed.issuerName.toArrayBuffer()),
     subject: Buffer.from(parsed.subjectName.toArrayBuffer()),
+    serial: readSerial(Buffer.from(parsed.fields.serialNumber)),
     notBefore: wholeSecond(parsed.notBefore),
     notAfter: wholeSecond(parsed.notAfter),
     extensions,
     ...readConstraints(extensions.get(OID.basicConstraints)),
     keyUsage: readKeyUsage(extensions.get(OID.keyUsage)),
-    x509: openX509(der),
+    ...openX509(der),
   };
 }
 
-function openX509(der: Buffer): X509Certificate {
+/** Also for the entries of CRLs: the two must agree on what a serial number is. */
+export function readSerial(content: Buffer): string {
+  const [first = 0x80, second = 0x80] = content;
+  if (content.length === 0 || content.length > SERIAL_BYTES || first >= 0x80 || (first === 0 && second < 0x80)) {
+    throw new Malformed('a serial number is negative, too long or not in its shortest form');
+  }
+  return hex(content);
+}
+
+const KEYS: Record<string, KeyKind> = { prime256v1: 'P-256', secp384r1: 'P-384', 4096: 'RSA-4096' };
+
+function openX509(der: Buffer): { key: KeyKind; x509: X509Certificate } {
   const certificate = new X509Certificate(der);
   // Both parsers must have looked at the same bytes.
-  if (!certificate.raw.equals(der) || !certificate.publicKey) throw new Malformed('OpenSSL reads something else');
-  return certificate;
+  if (!certificate.raw.equals(der)) throw new Malformed('OpenSSL reads something else');
+  const { asymmetricKeyType: type, asymmetricKeyDetails: { namedCurve, modulusLength } = {} } = certificate.publicKey;
+  const name = type === 'ec' ? namedCurve : type === 'rsa' ? modulusLength : undefined;
+  return { key: KEYS[name ?? ''] ?? 'other', x509: certificate };
 }
 
 function wholeSecond(time: Date): Date {
@@ -124,12 +149,18 @@ function readConstraints(extension: Extension | undefined): { ca: boolean; pathL
   return { ca, pathLength };
 }
 
+/** AMD's intermediates do not cut trailing zero bits as DER wants; nothing hangs on them, so only the unused ones must be 0. */
 function readKeyUsage(extension: Extension | undefined): number | undefined {
   if (extension === undefined) return undefined;
   const raw = new x509.Extension(OID.keyUsage, extension.critical, extension.value).rawData;
   const { usages } = new x509.KeyUsagesExtension(raw, LIMITS);
-  const again = new x509.KeyUsagesExtension(usages, extension.critical);
-  if (!same(again, extension) || !(usages > 0 && usages <= ALL_USAGES)) throw new Malformed('bad key usage');
+  const [tag, length, unused = 8, first = 0, second = 0] = extension.value;
+  const { length: size } = extension.value;
+  const last = size === 5 ? second : first;
+  const wellFormed = tag === 3 && length === size - 2 && (size === 4 || size === 5) && unused < 8;
+  if (!wellFormed || (last & ((1 << unused) - 1)) !== 0 || !(usages > 0 && usages <= ALL_USAGES)) {
+    throw new Malformed('bad key usage');
+  }
   return usages;
 }
 
