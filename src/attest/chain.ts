@@ -1,5 +1,5 @@
 import { type Check, fail, pass, skipped } from '../core/check.ts';
-import { type Certificate, KEY_USAGE, OID } from './certificate.ts';
+import { type Certificate, KEY_USAGE, type KeyKind, OID } from './certificate.ts';
 
 export interface ChainOptions {
   /** Fingerprints ("sha256:...") of the roots that the caller trusts. */
@@ -11,6 +11,14 @@ export interface ChainOptions {
   current: boolean;
   /** Object identifiers of critical extensions that the caller checks itself, leaf only. */
   understood?: string[];
+  /** What kind of key the vendor's certificates have; absent: the caller judges them. */
+  keys?: { authority: KeyKind; leaf: KeyKind };
+  /** AMD's leaves say nothing of what their key is for; what a leaf says must still allow signatures. */
+  leafUsage?: 'required' | 'optional';
+  /** First part of the checks' ids, for evidence with several chains; "evidence" by default. */
+  prefix?: string;
+  /** Whose the roots are, for the verdict. */
+  note?: string;
 }
 
 /**
@@ -21,29 +29,37 @@ export interface ChainOptions {
 export function verifyChain(chain: Certificate[], options: ChainOptions): Check[] {
   const root = chain[0];
   const trusted = root !== undefined && options.roots.includes(root.fingerprint);
-  const problem = chain.length < 2 ? 'no certificates below the root' : findProblem(chain, options.understood ?? []);
+  const problem = chain.length < 2 ? 'no certificates below the root' : findProblem(chain, options);
+  const { prefix = 'evidence', note } = options;
   return [
     trusted
-      ? pass('evidence.root', root.fingerprint)
-      : fail('evidence.root', {
+      ? pass(`${prefix}.root`, `${root.fingerprint}${note === undefined ? '' : ` (${note})`}`)
+      : fail(`${prefix}.root`, {
           expected: options.roots.join(' or ') || 'a root that the caller allowed (none was)',
           actual: root?.fingerprint ?? 'none',
+          ...(note === undefined ? {} : { detail: note }),
         }),
-    problem === undefined ? pass('evidence.chain') : fail('evidence.chain', { detail: problem }),
+    problem === undefined ? pass(`${prefix}.chain`) : fail(`${prefix}.chain`, { detail: problem }),
     ...validity(chain, options),
   ];
 }
 
-function findProblem(chain: Certificate[], understood: string[]): string | undefined {
+function findProblem(
+  chain: Certificate[],
+  { understood = [], keys, leafUsage = 'required' }: ChainOptions,
+): string | undefined {
   for (const [index, certificate] of chain.entries()) {
     const leaf = index === chain.length - 1;
     const issuer = chain[Math.max(0, index - 1)] as Certificate;
     const name = leaf ? 'the leaf certificate' : `certificate ${index} (0 is the root)`;
     if (Buffer.compare(certificate.issuer, issuer.subject) !== 0) return `${name}: its issuer is another name`;
     if (!certificate.x509.verify(issuer.x509.publicKey)) return `${name}: the signature is not its issuer's`;
+    const kind = leaf ? keys?.leaf : keys?.authority;
+    if (kind !== undefined && certificate.key !== kind) return `${name}: expected a key of kind ${kind}`;
     const purpose = leaf ? KEY_USAGE.digitalSignature : KEY_USAGE.keyCertSign;
     if (certificate.ca === leaf) return `${name}: expected CA:${leaf ? 'FALSE' : 'TRUE'}`;
-    if (((certificate.keyUsage ?? 0) & purpose) === 0) {
+    const usage = certificate.keyUsage ?? (leaf && leafUsage === 'optional' ? purpose : 0);
+    if ((usage & purpose) === 0) {
       return `${name}: its key usage does not allow ${leaf ? 'digitalSignature' : 'keyCertSign'}`;
     }
     const below = chain.length - 2 - index;
@@ -58,7 +74,7 @@ function findProblem(chain: Certificate[], understood: string[]): string | undef
   return undefined;
 }
 
-function validity(chain: Certificate[], { at, now, current }: ChainOptions): Check[] {
+function validity(chain: Certificate[], { at, now, current, prefix = 'evidence' }: ChainOptions): Check[] {
   const begin = new Date(Math.max(...chain.map((c) => c.notBefore.getTime())));
   const end = new Date(Math.min(...chain.map((c) => c.notAfter.getTime())));
   const period = `${begin.toISOString()} to ${end.toISOString()}`;
@@ -66,11 +82,11 @@ function validity(chain: Certificate[], { at, now, current }: ChainOptions): Che
     time >= begin && time <= end
       ? pass(id, period)
       : fail(id, { expected: `a time in ${period}`, actual: time.toISOString() });
-  const expired = judge('evidence.valid-now', now);
+  const expired = judge(`${prefix}.valid-now`, now);
   return [
-    judge('evidence.validity', at),
+    judge(`${prefix}.validity`, at),
     expired.status === 'fail' && !current
-      ? skipped('evidence.valid-now', `the chain held from ${period}; by the clock (${now.toISOString()}) it does not`)
+      ? skipped(`${prefix}.valid-now`, `the chain held from ${period}; by the clock (${now.toISOString()}) it does not`)
       : expired,
   ];
 }
