@@ -82,7 +82,7 @@ function remote(text: string, rest: string): ImageReference {
   }
   if (Number(/:(\d+)$/.exec(first)?.[1] ?? 1) > 65535) throw bad(text, 'a port beyond 65535');
   const [, name = '', tag, digest] = /^([^:@]*)(?::([^@]*))?(?:@(.*))?$/.exec(rest.slice(slash + 1)) ?? [];
-  if (!REPOSITORY.test(name) || name.length > MAX_NAME) throw bad(text, 'a repository name that no registry takes');
+  if (name.length > MAX_NAME || !REPOSITORY.test(name)) throw bad(text, 'a repository name that no registry takes');
   if (tag !== undefined && !TAG.test(tag)) throw bad(text, 'a tag that no registry takes');
   if (digest !== undefined && !isDigest(digest))
     throw bad(text, 'a malformed digest', 'a digest is sha256: and 64 hex digits');
