@@ -16,10 +16,15 @@ export function renderError(error: AtomaError, json: boolean): void {
   } else {
     process.stderr.write(`${ansis.red.bold('error:')} ${printable(error.message)} ${ansis.dim(`(${error.code})`)}\n`);
     if (error.hint) process.stderr.write(`  ${ansis.cyan('hint:')} ${printable(error.hint)}\n`);
+    for (const line of consoleTail(error)) process.stderr.write(`  ${ansis.dim('|')} ${printable(line)}\n`);
   }
   if (process.env.DEBUG)
     process.stderr.write(`${error.stack}\n${error.cause instanceof Error ? `cause: ${error.cause.stack}\n` : ''}`);
 }
+
+/** The last lines of an enclave that died (src/launch/boot-failure.ts): what a person looks for first. */
+const consoleTail = ({ details }: AtomaError): string[] =>
+  Array.isArray(details?.console) ? details.console.filter((line) => typeof line === 'string') : [];
 
 /** Text out of hostile files (names, certificate fields) must not drive the terminal, nor forge a line of ours. */
 export const printable = (text: string): string => stripVTControlCharacters(text).replace(/[\p{Cc}\p{Cf}]/gu, '\ufffd');
