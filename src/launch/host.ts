@@ -32,7 +32,7 @@ const CHUNK = 1 << 20;
 /**
  * Serves an enclave over one byte stream (key-release.md, "Serving"): HTTP/2, the enclave being the client.
  *
- *     POST /attest          dCBOR {"user_data", "nonce", "public_key"} -> evidence, from the simulated attester
+ *     POST /attest          dCBOR {"user_data", "nonce", "public_key"} -> evidence, from the simulated attester, where there is one
  *     POST /attest/lock     no further release to this launch
  *     HEAD, GET /model      the sealed model; `range: bytes=N-`
  *     POST /brokers         how many brokers there are
@@ -43,7 +43,7 @@ const CHUNK = 1 << 20;
 export async function serveEnclave(
   stream: Duplex,
   services: HostServices,
-  attester: SimulatedAttester,
+  attester: SimulatedAttester | undefined,
 ): Promise<HostChannel> {
   const model = await open(services.model, 'r').catch((error) => {
     throw ioError(error, `cannot read the sealed model ${services.model}`);
@@ -56,11 +56,14 @@ export async function serveEnclave(
   ready.promise.catch(() => {});
 
   const routes: Record<string, (request: Request) => Promise<Response> | Response> = {
-    'POST /attest': async ({ body }) => bytes(await attester.attest(parseAttest(body))),
-    'POST /attest/lock': () => {
-      attester.lockRelease();
-      return { status: 204, headers: {}, body: Buffer.alloc(0) };
-    },
+    // Where hardware vouches, nobody else does.
+    ...(attester && {
+      'POST /attest': async ({ body }: Request) => bytes(await attester.attest(parseAttest(body))),
+      'POST /attest/lock': () => {
+        attester.lockRelease();
+        return { status: 204, headers: {}, body: Buffer.alloc(0) };
+      },
+    }),
     'POST /brokers': () => bytes(Buffer.from(String(services.brokers.length))),
     'HEAD /model': () => ({ status: 200, headers: { 'content-length': String(size) }, body: Buffer.alloc(0) }),
     'GET /model': ({ headers }) => {

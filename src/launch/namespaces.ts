@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { accessSync, constants, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { type AtomaError, missingError } from '../core/errors.ts';
+import { findProgram } from './programs.ts';
 
 /** True for the root of the whole machine, or of a container without user namespaces; not for one that only seems so. */
 export const isHostRoot = (): boolean =>
@@ -40,16 +40,8 @@ export function spawnInNamespaces(command: string[]): ChildProcess {
 }
 
 function tool(name: string): string {
-  const path = `${process.env.PATH ?? ''}:/usr/bin:/bin:/usr/sbin:/sbin`;
-  for (const directory of path.split(':')) {
-    if (!directory.startsWith('/')) continue;
-    try {
-      accessSync(join(directory, name), constants.X_OK);
-      return join(directory, name);
-    } catch {
-      // Look further.
-    }
-  }
+  const path = findProgram(name);
+  if (path !== undefined) return path;
   throw missingError('ERR_NAMESPACES', `the simulated TEE needs the program ${name} of util-linux, and found none`, {
     hint: 'install util-linux (Debian, Ubuntu, Fedora: package util-linux; Alpine: util-linux and setpriv)',
   });

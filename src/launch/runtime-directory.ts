@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { temporary } from '../core/temporary.ts';
 
-/** What a launch keeps on the host while it runs: an empty mount point and its one socket. */
+/** What a launch keeps on the host while it runs; for the simulated TEE an empty mount point and its one socket. */
 export interface RuntimeDirectory {
   path: string;
   /** Where the stage mounts the enclave's tmpfs (in its own mount namespace: here it stays empty). */
@@ -33,11 +33,7 @@ const LONGEST_PARENT = 48;
  * The name holds the launcher's pid and start time, so a leftover is recognised without a file to read.
  */
 export function createRuntimeDirectory(owner?: number): RuntimeDirectory {
-  const parent = tmpdir().length <= LONGEST_PARENT && isTrusted(tmpdir(), owner !== undefined) ? tmpdir() : '/tmp';
-  removeLeftovers(parent);
-  const path = join(parent, `${PREFIX}.${process.pid}.${startTime(process.pid)}.${randomBytes(6).toString('hex')}`);
-  mkdirSync(path, { mode: 0o700 });
-  const keep = temporary(path);
+  const { path, remove } = makeDirectory(owner !== undefined);
   const root = join(path, 'root');
   const sockets = join(path, 'sockets');
   for (const directory of [root, sockets]) mkdirSync(directory, { mode: 0o700 });
@@ -54,12 +50,30 @@ export function createRuntimeDirectory(owner?: number): RuntimeDirectory {
     root,
     sockets,
     socket: join(sockets, 'host.sock'),
+    remove,
+  };
+}
+
+/** The same for a virtual machine: one directory (0700) for what it boots and the sockets to it. */
+export const createPrivateDirectory = (): Pick<RuntimeDirectory, 'path' | 'remove'> => makeDirectory(false);
+
+function makeDirectory(handedOver: boolean): Pick<RuntimeDirectory, 'path' | 'remove'> {
+  const parent = isFit(tmpdir()) && isTrusted(tmpdir(), handedOver) ? tmpdir() : '/tmp';
+  removeLeftovers(parent);
+  const path = join(parent, `${PREFIX}.${process.pid}.${startTime(process.pid)}.${randomBytes(6).toString('hex')}`);
+  mkdirSync(path, { mode: 0o700 });
+  const keep = temporary(path);
+  return {
+    path,
     remove: () => {
       rmSync(path, { recursive: true, force: true });
       keep();
     },
   };
 }
+
+/** Short enough for sockets; without what separates QEMU's options. */
+const isFit = (directory: string): boolean => directory.length <= LONGEST_PARENT && !directory.includes(',');
 
 /**
  * True where nobody but root and this user can rename or replace what we make; and, where the launch is handed to another

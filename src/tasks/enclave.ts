@@ -1,19 +1,24 @@
+import { stat } from 'node:fs/promises';
 import { loadOrCreateLocalRoot, resolveSimulatedRoots } from '../attest/simulated-root.ts';
 import { negativeError, usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import type { OnProgress } from '../core/progress.ts';
+import type { Enclave } from '../launch/enclave.ts';
 import type { BrokerPost } from '../launch/host.ts';
-import { type Enclave, launchSimulated } from '../launch/simulated.ts';
+import { launch, type Tee, type TeeOptions } from '../launch/launch.ts';
+import type { QemuWishes } from '../launch/qemu-find.ts';
 import { measuredConfigTap } from '../nitro/index.ts';
 import { besideManifest, nitroSubject, readManifest, requireDigest } from './image.ts';
+import { type MachineWishes, planMachine, requireMemory, requireNitroKernel } from './machine.ts';
 
-export interface EnclaveOptions {
+export interface EnclaveOptions extends MachineWishes, QemuWishes {
   /** build.intoto.json, its image beside it. */
   manifest: string;
   /** The sealed model. */
   model: string;
-  tee?: 'simulated';
+  /** Default: simulated. */
+  tee?: Tee;
   /** URLs of brokers, or the path of a broker's key: then the broker is this process. */
   brokers?: string[];
   brokerKey?: string | undefined;
@@ -21,7 +26,16 @@ export interface EnclaveOptions {
   allowSimulated?: string[];
   /** Path of a public key: refuses an image that measures any other owner. */
   owner?: string | undefined;
-  onLog?: (line: string) => void;
+  /** `nitro`: in debug mode, which has no secrets. */
+  debugMode?: boolean;
+  /** Runs what is not expected to: a kernel that no Nitro hypervisor boots, less memory than is probably needed. */
+  force?: boolean;
+  /** Milliseconds from start to the program's connection. */
+  bootTimeoutMs?: number | undefined;
+  /** Lines of the enclave's console. */
+  onLog?: ((line: string) => void) | undefined;
+  /** What a person should know about where it runs. */
+  onNote?: (text: string) => void;
   onProgress?: OnProgress;
 }
 
@@ -31,20 +45,30 @@ export interface StartedEnclave extends Enclave {
 }
 
 /**
- * Launches the image of a build manifest in the simulated TEE and waits until it serves its model.
+ * Launches the image of a build manifest and waits until it serves its model.
  *
  * Throws, before anything of the image runs: `ERR_IMAGE_DIGEST`, `ERR_EIF_CRC`, `ERR_IMAGE_OWNER` (exit 3),
- * `ERR_NAMESPACES` (exit 5). Then what the program inside ended with: a broker's refusal (exit 4), `ERR_SEAL_*`, ...
+ * `ERR_MEMORY_TOO_SMALL`, `ERR_NITRO_KERNEL` (exit 2), `ERR_NAMESPACES`, `ERR_QEMU_MISSING`, `ERR_NITRO_CLI_MISSING`
+ * (exit 5). Then what the program inside ended with: a broker's refusal (exit 4), `ERR_SEAL_*`, ...
  */
 export async function startEnclave(options: EnclaveOptions): Promise<StartedEnclave> {
-  const subject = nitroSubject(await readManifest(options.manifest));
+  const { tee = 'simulated', force = false } = options;
+  requireApplicable(tee, options);
+  const statement = await readManifest(options.manifest);
+  const subject = nitroSubject(statement);
   const owner = options.owner === undefined ? undefined : await readOwner(options.owner);
+  const plan = planMachine(statement, options);
+  if (tee === 'nitro' && !force) requireNitroKernel(plan);
   const brokers = await openBrokers(options);
   const eif = besideManifest(options.manifest, subject.name);
+  const modelBytes = await stat(options.model).then(
+    ({ size }) => size,
+    () => 0,
+  );
   const tap = measuredConfigTap();
-  const enclave = await launchSimulated({
+  const enclave = await launch({
+    ...(await teeOptions(tee, options, plan)),
     eif,
-    root: await loadOrCreateLocalRoot(),
     host: { model: options.model, brokers },
     tap: tap.onRamdisk,
     accept(image) {
@@ -53,11 +77,37 @@ export async function startEnclave(options: EnclaveOptions): Promise<StartedEncl
       if (owner !== undefined && found !== owner) {
         throw negativeError('ERR_IMAGE_OWNER', `the image measures another owner: expected ${owner}, found ${found}`);
       }
+      if (tee !== 'simulated' && !force) requireMemory(tee, plan.memoryMib, image, modelBytes);
     },
-    ...(options.onLog ? { onLog: options.onLog } : {}),
+    onLog: options.onLog,
     onProgress: options.onProgress,
+    bootTimeoutMs: options.bootTimeoutMs,
   });
   return { ...enclave, config: tap.config() };
+}
+
+/** A wish that nothing would heed is a mistake: `ERR_USAGE` (exit 2). */
+function requireApplicable(tee: Tee, options: EnclaveOptions): void {
+  const { machine, accel, debugMode, memoryMib, cpus } = options;
+  const wishes: [flag: string, wish: unknown, tees: Tee[]][] = [
+    ['--machine', machine, ['qemu']],
+    ['--accel', accel, ['qemu']],
+    ['--debug-mode', debugMode || undefined, ['nitro']],
+    ['--memory', memoryMib, ['qemu', 'nitro']],
+    ['--cpus', cpus, ['qemu', 'nitro']],
+  ];
+  const wrong = wishes.find(([, wish, tees]) => wish !== undefined && !tees.includes(tee));
+  if (wrong) throw usageError('ERR_USAGE', `${wrong[0]}: expected --tee ${wrong[2].join(' or ')}, found --tee ${tee}`);
+}
+
+/** What is special about each place; the rest is the same. */
+async function teeOptions(tee: Tee, options: EnclaveOptions, plan: ReturnType<typeof planMachine>) {
+  const { memoryMib, cpus, acpi } = plan;
+  const { machine, accel, onNote, debugMode: debug = false } = options;
+  if (tee === 'nitro') return { tee, memoryMib, cpus, debug } satisfies Partial<TeeOptions>;
+  const root = await loadOrCreateLocalRoot();
+  if (tee === 'simulated') return { tee, root } satisfies Partial<TeeOptions>;
+  return { tee, root, memoryMib, cpus, acpi, machine, accel, onNote } satisfies Partial<TeeOptions>;
 }
 
 /** Raw, hex. */

@@ -1,12 +1,19 @@
+import { isUtf8 } from 'node:buffer';
 import { AtomaError, usageError } from '../core/errors.ts';
 import { AtomicFile, readSmallFile } from '../core/files.ts';
-import type { SimulatedMeasurement } from '../core/measurement.ts';
+import type { MeasuredConfig } from '../core/measured-config.ts';
+import type { NitroMeasurement, SimulatedMeasurement } from '../core/measurement.ts';
 import type { Reply } from '../enclave/http2.ts';
+import type { Launcher } from '../launch/enclave.ts';
 import { type EnclaveOptions, startEnclave } from './enclave.ts';
 
 export interface RunOptions extends EnclaveOptions {
   /** The request: a path, or "-" for standard input. Its bytes go in as they are. */
   input: string;
+  /** Of the request; default: the inference path of the Open Inference Protocol. */
+  path?: string | undefined;
+  /** Of the input; default application/json. */
+  contentType?: string | undefined;
   /** Where to write, each file whole or not at all. */
   receipt?: string | undefined;
   evidence?: string | undefined;
@@ -23,14 +30,25 @@ export interface OutputTensor {
 
 /** Shape of `run --json`. Integers beyond 2^53 are exact in the response file only. */
 export interface RunResult {
+  /** Empty where a command answered something else than the protocol's JSON: then there is `reply`. */
   outputs: OutputTensor[];
+  reply?: ReplySummary;
   receipt?: string;
   evidence?: string;
   response?: string;
-  measurement: SimulatedMeasurement;
+  measurement: SimulatedMeasurement | NitroMeasurement;
+  launcher: Launcher;
   /** Milliseconds. */
   timings: Record<string, number>;
   simulated: boolean;
+}
+
+/** An answer that is not the protocol's. */
+export interface ReplySummary {
+  bytes: number;
+  contentType: string;
+  /** Its start, where it is text. */
+  text?: string;
 }
 
 /** What the enclave itself takes (src/enclave/program.ts). */
@@ -43,6 +61,7 @@ const MAX_INPUT = 16 << 20;
  * Throws what `startEnclave` throws, and `ERR_INFERENCE` (exit 2 where the enclave calls the request wrong).
  */
 export async function runOnce(options: RunOptions): Promise<RunResult> {
+  checkPath(options.path);
   const input = options.input === '-' ? await readStdin() : await readSmallFile(options.input, 'input', MAX_INPUT);
   const outputs = await openOutputs(options);
   try {
@@ -52,21 +71,22 @@ export async function runOnce(options: RunOptions): Promise<RunResult> {
       const asked = performance.now();
       const reply = await enclave.request({
         method: 'POST',
-        path: `/v2/models/${encodeURIComponent(enclave.config.project)}/infer`,
-        headers: { 'content-type': 'application/json' },
+        path: requestPath(enclave.config, options.path),
+        headers: { 'content-type': options.contentType ?? 'application/json' },
         body: input,
       });
       const inference = performance.now() - asked;
-      const response = readResponse(reply);
+      const response = readResponse(reply, enclave.config);
       const evidence = await enclave.request({ method: 'GET', path: '/.well-known/attestation' });
       if (evidence.status !== 200) throw inferenceError(evidence);
       await outputs.write({ receipt: readReceipt(reply), evidence: evidence.body, response: reply.body });
       return {
-        outputs: response.outputs,
+        ...response,
         ...outputs.paths,
         measurement: enclave.measurement,
+        launcher: enclave.launcher,
         timings: { ...enclave.timings, inference, total: performance.now() - began },
-        simulated: true,
+        simulated: enclave.measurement.tee === 'simulated',
       };
     } finally {
       await enclave.stop();
@@ -76,9 +96,43 @@ export async function runOnce(options: RunOptions): Promise<RunResult> {
   }
 }
 
-function readResponse(reply: Reply): { outputs: OutputTensor[] } {
-  if (reply.status !== 200) throw inferenceError(reply);
-  return JSON.parse(reply.body.toString('utf8')) as { outputs: OutputTensor[] };
+const requestPath = ({ project }: MeasuredConfig, path?: string): string =>
+  path ?? `/v2/models/${encodeURIComponent(project)}/infer`;
+
+/** Throws `ERR_USAGE` (exit 2). */
+function checkPath(path: string | undefined): void {
+  if (path === undefined || /^\/[\x21-\x7e]{0,2000}$/.test(path)) return;
+  throw usageError('ERR_USAGE', `--path: expected a path such as /v1/generate, found "${path.slice(0, 200)}"`);
+}
+
+const MOST_TEXT = 2000;
+
+/** A command's answer is its own affair; where it is the protocol's JSON, its outputs are told like a model's. */
+function readResponse(reply: Reply, { runtime }: MeasuredConfig): Pick<RunResult, 'outputs' | 'reply'> {
+  const { status, headers, body } = reply;
+  if (status < 200 || status > 299) throw inferenceError(reply);
+  const outputs = readOutputs(body);
+  if (outputs !== null) return { outputs };
+  if (runtime.kind === 'onnx') {
+    throw new AtomaError('unexpected', 'ERR_INFERENCE', 'expected an answer with "outputs", found none');
+  }
+  const text = isUtf8(body) ? body.toString('utf8').slice(0, MOST_TEXT) : undefined;
+  const contentType = String(headers['content-type'] ?? '').slice(0, 200);
+  return { outputs: [], reply: { bytes: body.length, contentType, ...(text === undefined ? {} : { text }) } };
+}
+
+function readOutputs(body: Buffer): OutputTensor[] | null {
+  try {
+    const { outputs } = JSON.parse(body.toString('utf8')) as { outputs?: unknown };
+    return Array.isArray(outputs) && outputs.every(isTensor) ? outputs : null;
+  } catch {
+    return null;
+  }
+}
+
+function isTensor(value: unknown): value is OutputTensor {
+  const { name, datatype, shape, data } = (value ?? {}) as Partial<OutputTensor>;
+  return typeof name === 'string' && typeof datatype === 'string' && Array.isArray(shape) && Array.isArray(data);
 }
 
 /** The header is an RFC 8941 byte sequence: ":BASE64:". */
