@@ -45,12 +45,12 @@ export type Manifest =
 const index = z.object({ manifests: z.array(descriptor).max(MAX_ENTRIES) });
 const image = z.object({ config: descriptor, layers: z.array(descriptor).max(MAX_LAYERS) });
 const head = z.object({
-  schemaVersion: z.unknown(),
+  schemaVersion: z.unknown().optional(),
   mediaType: z.string().optional(),
-  manifests: z.unknown(),
-  config: z.unknown(),
-  layers: z.unknown(),
-  fsLayers: z.unknown(),
+  manifests: z.unknown().optional(),
+  config: z.unknown().optional(),
+  layers: z.unknown().optional(),
+  fsLayers: z.unknown().optional(),
 });
 
 /**
