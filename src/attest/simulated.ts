@@ -1,12 +1,11 @@
-import { hex, isZero } from '../core/bytes.ts';
 import { compare, fail, pass } from '../core/check.ts';
 import { ALG, parseSign1, type Sign1, verifySign1 } from '../core/cose.ts';
 import { usageError } from '../core/errors.ts';
-import type { NitroMeasurement } from '../core/measurement.ts';
 import { type Certificate, parseCertificate } from './certificate.ts';
 import { verifyChain } from './chain.ts';
 import { type AttestationDocument, LIMITS, parseDocument } from './document.ts';
 import { freshness } from './freshness.ts';
+import { nitroClaims } from './nitro.ts';
 import { SIMULATED_CONTENT_TYPE } from './simulated-attester.ts';
 import { SIMULATED_OID, SIMULATED_VALUE } from './simulated-certificate.ts';
 import type { Claims, Verified, VerifyEvidenceOptions } from './types.ts';
@@ -69,25 +68,7 @@ function checkHeader({ protectedHeader, unprotectedHeader, signature }: Sign1): 
 }
 
 function readClaims(document: AttestationDocument, root: Certificate, timestamp: Date): Claims {
-  const register = (index: number) => document.pcrs.get(index) ?? Buffer.alloc(48);
-  const of: NitroMeasurement = {
-    tee: 'nitro',
-    pcr0: hex(register(0)),
-    pcr1: hex(register(1)),
-    pcr2: hex(register(2)),
-    // Zero means unsigned.
-    ...(isZero(register(8)) ? {} : { pcr8: hex(register(8)) }),
-  };
-  return {
-    tee: 'simulated',
-    simulated: true,
-    measurement: { tee: 'simulated', root: root.fingerprint, of },
-    debug: [0, 1, 2].every((index) => isZero(register(index))),
-    timestamp,
-    moduleId: document.moduleId,
-    pcrs: new Map([...document.pcrs].map(([index, value]) => [index, hex(value)])),
-    ...(document.userData === null ? {} : { userData: document.userData }),
-    ...(document.nonce === null ? {} : { nonce: document.nonce }),
-    ...(document.publicKey === null ? {} : { publicKey: document.publicKey }),
-  };
+  const claims = nitroClaims(document, timestamp);
+  const measurement = { tee: 'simulated', root: root.fingerprint, of: claims.measurement } as const;
+  return { ...claims, tee: 'simulated', simulated: true, measurement };
 }

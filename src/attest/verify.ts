@@ -19,11 +19,14 @@ export async function verifyEvidence(
       `expected ${options.tee ?? 'evidence of a TEE'}, found ${found ?? 'unknown bytes'}`,
     );
   }
-  if (found === 'simulated') {
-    const { verifySimulated } = await import('./simulated.ts');
-    return verifySimulated(evidence, options);
+  switch (found) {
+    case 'simulated':
+      return (await import('./simulated.ts')).verifySimulated(evidence, options);
+    case 'nitro':
+      return (await import('./nitro.ts')).verifyNitro(evidence, options);
+    default:
+      throw missingError('ERR_EVIDENCE_UNSUPPORTED', `this version verifies no ${found} evidence`, {
+        hint: 'a newer atoma-tee may',
+      });
   }
-  throw missingError('ERR_EVIDENCE_UNSUPPORTED', `this version verifies simulated evidence only, found ${found}`, {
-    hint: 'verification of Nitro, SGX, TDX and SNP evidence comes with a later version',
-  });
 }
