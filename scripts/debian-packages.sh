@@ -11,6 +11,7 @@ gpgv                    /usr/bin/gpgv  checks the signature of a package index
 docker-registry         docker-registry  a registry to fetch container images from
 skopeo                  skopeo         fills it, and writes docker save's files
 umoci                   umoci          makes container images
+buildah                 buildah        makes them in its own way
 apache2-utils           htpasswd       passwords of that registry
 debian-archive-keyring  /usr/share/keyrings/debian-archive-keyring.gpg  the keys for that
 '
