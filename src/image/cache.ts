@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
@@ -8,6 +9,8 @@ import type { Rule } from './lock-file.ts';
 import { decodeTree, type TreeFile } from './tree.ts';
 
 const CHUNK = 1 << 20;
+/** Read at once and without the thread pool, whose round trips cost more; images have ten thousands of such files. */
+const SMALL = 1 << 18;
 const STALE_MS = 24 * 60 * 60 * 1000;
 
 /** A digest as it names an archive: algorithm and lower-case hex. */
@@ -25,11 +28,24 @@ export interface TreePin {
 
 /** Thrown while reading; the entry is still there. Whoever catches it evicts and provides the inputs again. */
 export class CacheCorruption extends Error {
-  readonly file: TreeFile;
-  constructor(file: TreeFile) {
-    super(`the cached copy of ${file.path} is not what its name says`);
-    this.file = file;
+  /** The damaged file of the cache. */
+  readonly place: string;
+  /** `what` is for people: the path of the file that was being read. */
+  constructor(what: string, place: string) {
+    super(`the cached copy of ${what} is not what its name says`);
+    this.place = place;
   }
+}
+
+/** A file inside another one of the cache: an image's, in the tar of its layer. */
+export interface CachePart {
+  /** For people. */
+  path: string;
+  /** Bytes from the start of the file that holds it. */
+  offset: number;
+  size: number;
+  /** Hex. */
+  sha256: string;
 }
 
 /**
@@ -40,6 +56,8 @@ export class CacheCorruption extends Error {
  * archives/ALGORITHM-HEX  a package as fetched
  * trees/HEX               the list of kept files of a package (tree.ts), by the digest of all that it follows from
  * files/HEX               a kept file
+ * layers/sha256-HEX       a layer of a container image, uncompressed, by its diff id
+ * images/HEX              the list of a container image's files (oci/flatten-listing.ts), by the digest of all that it follows from
  */
 export class Cache {
   readonly dir: string;
@@ -51,7 +69,7 @@ export class Cache {
   static async open(dir: string = cacheDirectory(process.env)): Promise<Cache> {
     const cache = new Cache(dir);
     try {
-      for (const name of ['archives', 'trees', 'files', 'tmp'])
+      for (const name of ['archives', 'trees', 'files', 'layers', 'images', 'tmp'])
         await mkdir(join(dir, name), { recursive: true, mode: 0o700 });
     } catch (error) {
       throw ioError(error, `cannot use the cache ${dir}`);
@@ -67,6 +85,9 @@ export class Cache {
 
   archivePath = ({ algorithm, hex }: Digest): string => join(this.dir, 'archives', `${algorithm}-${hex}`);
   filePath = (digest: string): string => join(this.dir, 'files', digest);
+  /** By the hex of the diff id. */
+  layerPath = (digest: string): string => join(this.dir, 'layers', `sha256-${digest}`);
+  imagePath = (name: string): string => join(this.dir, 'images', name);
   /** By the package too: a list that came out of another one, under a lock that names this one, is not believed. */
   #treePath = ({ archive, keep, tree }: TreePin): string =>
     join(this.dir, 'trees', hex(sha256(Buffer.from(JSON.stringify([archive.algorithm, archive.hex, keep, tree])))));
@@ -104,22 +125,33 @@ export class Cache {
     await this.adopt(temporary, this.#treePath(pin));
   }
 
-  /** Reads a kept file. Throws CacheCorruption at the end, or earlier, if it is not the file of that digest. */
-  async *read(file: TreeFile): AsyncGenerator<Uint8Array> {
-    const handle = await open(this.filePath(file.sha256), 'r').catch(() => null);
-    if (handle === null) throw new CacheCorruption(file);
+  /** Reads a kept file. Throws CacheCorruption at its end, or earlier, if it is not the file of that digest. */
+  read = (file: TreeFile): AsyncGenerator<Uint8Array> =>
+    this.readPart(this.filePath(file.sha256), { ...file, offset: 0 });
+
+  /** Reads part of a file of the cache, compared with its digest as `read` does. */
+  async *readPart(place: string, part: CachePart): AsyncGenerator<Uint8Array> {
+    const damaged = () => new CacheCorruption(part.path, place);
+    if (part.size <= SMALL) {
+      const data = readSmallPart(place, part);
+      if (data === null || hex(sha256(data)) !== part.sha256) throw damaged();
+      yield data;
+      return;
+    }
+    const handle = await open(place, 'r').catch(() => null);
+    if (handle === null) throw damaged();
     const hash = createHash('sha256');
-    let left = file.size;
+    let left = part.size;
     try {
       while (left > 0) {
         const chunk = Buffer.allocUnsafe(Math.min(CHUNK, left));
-        const { bytesRead } = await handle.read(chunk, 0, chunk.length);
-        if (bytesRead === 0) throw new CacheCorruption(file);
+        const { bytesRead } = await handle.read(chunk, 0, chunk.length, part.offset + part.size - left);
+        if (bytesRead === 0) throw damaged();
         left -= bytesRead;
         const data = chunk.subarray(0, bytesRead);
         hash.update(data);
         // The last chunk is held back until the digest is known to be right.
-        if (left === 0 && hash.digest('hex') !== file.sha256) throw new CacheCorruption(file);
+        if (left === 0 && hash.digest('hex') !== part.sha256) throw damaged();
         yield data;
       }
     } finally {
@@ -127,8 +159,8 @@ export class Cache {
     }
   }
 
-  async evict(file: TreeFile): Promise<void> {
-    await rm(this.filePath(file.sha256), { force: true });
+  async evict({ place }: CacheCorruption): Promise<void> {
+    await rm(place, { force: true });
   }
 
   /** What killed runs have left. */
@@ -139,6 +171,26 @@ export class Cache {
       const stale = found !== null && Date.now() - found.mtimeMs > STALE_MS;
       if (stale) await rm(join(dir, name), { recursive: true, force: true }).catch(() => {});
     }
+  }
+}
+
+function readSmallPart(place: string, { offset, size }: CachePart): Buffer | null {
+  let fd: number;
+  try {
+    fd = openSync(place, 'r');
+  } catch {
+    return null;
+  }
+  try {
+    const data = Buffer.allocUnsafe(size);
+    for (let done = 0; done < size; ) {
+      const read = readSync(fd, data, done, size - done, offset + done);
+      if (read === 0) return null;
+      done += read;
+    }
+    return data;
+  } finally {
+    closeSync(fd);
   }
 }
 

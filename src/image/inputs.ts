@@ -96,7 +96,7 @@ export async function mending<T>(cache: Cache, use: () => Promise<T>): Promise<T
       return await use();
     } catch (error) {
       if (!(error instanceof CacheCorruption)) throw error;
-      await cache.evict(error.file);
+      await cache.evict(error);
       if (attempt === MENDS) {
         throw negativeError('ERR_CACHE_DAMAGED', `${cache.dir} keeps returning other bytes than were written to it`, {
           cause: error,
