@@ -31,6 +31,10 @@ export interface Claims {
   platform?: string;
   /** SNP: the processor's product line, such as "Milan". */
   product?: string;
+  /** SNP: the privilege level that asked for the report; 0 is the highest of a guest. */
+  vmpl?: number;
+  /** SNP: the guest may be bound to a migration agent, which can take its memory elsewhere. */
+  migrationAgent?: boolean;
   /** How the vendor's endorsements rate the machine; absent where the vendor rates none (Nitro, SNP). */
   tcb?: TcbClaim;
   /** Whatever else the evidence says, as words for people (`inspect`, reports): name and value, in a good order. */

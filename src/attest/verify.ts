@@ -24,6 +24,8 @@ export async function verifyEvidence(
       return (await import('./simulated.ts')).verifySimulated(evidence, options);
     case 'nitro':
       return (await import('./nitro.ts')).verifyNitro(evidence, options);
+    case 'snp':
+      return (await import('./snp/verify.ts')).verifySnp(evidence, options);
     default:
       throw missingError('ERR_EVIDENCE_UNSUPPORTED', `this version verifies no ${found} evidence`, {
         hint: 'a newer atoma-tee may',
