@@ -8,6 +8,8 @@ import { expect } from 'vitest';
 import { AtomaError } from '../../../src/core/errors.ts';
 import { Cache } from '../../../src/image/cache.ts';
 import { parseReference } from '../../../src/oci/reference.ts';
+import { openRegistryImage } from '../../../src/oci/registry.ts';
+import { LIMITS, type RegistryLimits } from '../../../src/oci/registry-http.ts';
 import { type OpenableReference, type OpenOptions, openImage } from '../../../src/oci/source.ts';
 import { makeTar, temporaryDirectory } from '../image/fixtures.ts';
 
@@ -82,7 +84,8 @@ export const configOf = (tars: Buffer[], more: object = {}): object => ({
   ...more,
 });
 
-export const layerTar = (content = 'hello'): Promise<Buffer> => makeTar([{ name: 'app/hello', content }]);
+export const layerTar = (content = 'hello'): Promise<Buffer> =>
+  makeTar([{ name: 'app/hello', mtime: new Date(0), content }]);
 
 export const named = (descriptor: TestDescriptor, name: string): TestDescriptor => ({
   ...descriptor,
@@ -99,10 +102,17 @@ export const newCache = (): Promise<Cache> => Cache.open(join(temporaryDirectory
 /** Without the credentials of whoever runs the tests. */
 export const cleanEnv = (): NodeJS.ProcessEnv => ({ HOME: temporaryDirectory(), PATH: process.env.PATH });
 
-export async function openText(text: string, options: Partial<OpenOptions> = {}) {
+/** Seconds of waiting are milliseconds here; a test that depends on none of them says nothing of time. */
+export const FAST: RegistryLimits = { ...LIMITS, backoff: 1, idle: 10_000 };
+
+export async function openText(
+  text: string,
+  { limits = FAST, ...options }: Partial<OpenOptions> & { limits?: RegistryLimits } = {},
+) {
   const reference = parseReference(text, '/') as OpenableReference;
   const cache = options.cache ?? (await newCache());
-  return openImage(reference, { platform: 'linux/amd64', offline: false, env: cleanEnv(), ...options, cache });
+  const all = { platform: 'linux/amd64', offline: false, env: cleanEnv(), ...options, cache };
+  return reference.kind === 'oci' ? openRegistryImage(reference, all, limits) : openImage(reference, all);
 }
 
 export async function bytesOf(stream: Readable): Promise<Buffer> {
