@@ -10,8 +10,7 @@ export interface OneConnection {
 export async function listenOnce(path: string): Promise<OneConnection> {
   const first = Promise.withResolvers<Socket>();
   first.promise.catch(() => {});
-  // Paused: what arrives waits for whoever serves it.
-  const server: Server = createServer({ pauseOnConnect: true }, (socket) => {
+  const server: Server = createServer((socket) => {
     server.close();
     socket.on('error', () => {});
     first.resolve(socket);
