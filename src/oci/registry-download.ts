@@ -79,6 +79,9 @@ async function* resumed({ client, layer, limits, what, signal }: Download): Asyn
         at += news.length;
         if (news.length > 0) yield news;
       }
+      // Chunks have an end of their own: what ended there was whole. Without them it may have broken off.
+      if (at < size && response.complete && response.headers['transfer-encoding'] === 'chunked')
+        throw wrongSize(what, size, `${at}`);
       if (at < size) throw new NetworkError(`it broke off after ${at} of ${size} bytes`, false);
     } catch (error) {
       signal?.throwIfAborted();
