@@ -19,8 +19,8 @@ import { lockEntries } from '../src/image/lock-file.ts';
 import { PROGRAM_PATH } from '../src/image/toolkit.ts';
 import { unxz } from '../src/image/xz.ts';
 import { fileSource, parseEif } from '../src/nitro/index.ts';
-import { build } from '../src/tasks/build.ts';
-import { lockProject } from '../src/tasks/lock.ts';
+import { build } from '../src/tasks/build/index.ts';
+import { lockProject } from '../src/tasks/lock/index.ts';
 import { interleave, median, report } from './lib.ts';
 
 const dir = await mkdtemp(join(tmpdir(), 'atoma-tee-bench-'));

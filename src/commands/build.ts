@@ -20,11 +20,15 @@ export default class Build extends BaseCommand {
     })(),
     out: Flags.string({ helpValue: 'DIR', description: 'output directory (default: DIR/dist)' }),
     offline: Flags.boolean({ description: 'use the cache only' }),
+    'nitro-cli-json': Flags.boolean({
+      exclusive: ['json'],
+      description: 'print what `nitro-cli build-enclave` prints, for scripts that read it',
+    }),
   };
 
   async run() {
     const { args, flags } = await this.parse(Build);
-    const { build } = await import('../tasks/build.ts');
+    const { build } = await import('../tasks/build/index.ts');
     const result = await build({
       project: args.dir,
       ...(flags.out === undefined ? {} : { out: flags.out }),
@@ -32,6 +36,12 @@ export default class Build extends BaseCommand {
       offline: flags.offline,
       onProgress: this.onProgress,
     });
+    for (const warning of result.warnings) this.note(`warning: ${warning}`);
+    if (flags['nitro-cli-json']) {
+      const { nitroCliMeasurements } = await import('../nitro/index.ts');
+      for (const { measurement } of result.images) this.log(nitroCliMeasurements(measurement));
+      return result;
+    }
     for (const image of result.images) {
       this.log(`built ${image.path} (${size(image.size)})`);
       this.log(table([['sha256', image.sha256], ...measurementRows(image.measurement)]));

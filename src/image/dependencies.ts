@@ -1,7 +1,7 @@
 import { entryDigest } from './fetch.ts';
 import { type Lock, type LockEntry, lockEntries } from './lock-file.ts';
 
-/** Every input of a lock as an in-toto ResourceDescriptor: package URL and digest. */
+/** Every input of a lock as an in-toto ResourceDescriptor: package URL or name, and digest. */
 export function lockDependencies(lock: Lock) {
   const { version, init, program } = lock.toolkit;
   const own = (file: string, sha256: string) => ({ uri: `pkg:npm/atoma-tee@${version}#${file}`, digest: { sha256 } });
@@ -10,6 +10,12 @@ export function lockDependencies(lock: Lock) {
       const { algorithm, hex } = entryDigest(entry);
       return { uri: packageUrl(entry), digest: { [algorithm]: hex } };
     }),
+    ...lock.file.map(({ path, sha256 }) => ({ name: path, digest: { sha256 } })),
+    ...lock.oci.map(({ reference, digest }) => {
+      const [algorithm = '', hex = ''] = digest.split(':');
+      return { name: reference, digest: { [algorithm]: hex } };
+    }),
+    ...(lock.kernel ? [{ name: `linux ${lock.kernel.version}, small`, digest: { sha256: lock.kernel.sha256 } }] : []),
     own('templates/nitro/init', init),
     own('dist/enclave/program.mjs', program),
   ];

@@ -1,4 +1,4 @@
-import type { Base, DebEntry, Lock, NpmEntry, Rule } from './lock-file.ts';
+import type { Base, DebEntry, KernelEntry, Lock, NpmEntry, Rule } from './lock-file.ts';
 
 const HEADER = `# Every fetched input of the images, pinned by digest. Written by \`atoma-tee lock\`; commit it.
 # keep: which files of a package go where. tree: the digest of the list of those files.
@@ -7,15 +7,25 @@ const HEADER = `# Every fetched input of the images, pinned by digest. Written b
 /** The text of a lock: the same value gives the same bytes, entries sorted by name, rules in their order. */
 export function encodeLock(lock: Lock): string {
   const { version, init, program } = lock.toolkit;
-  return `${encodeBase(lock)}
-[toolkit]
-${lines({ version, init, program })}`;
+  const blocks = [
+    encodeBase(lock),
+    ...lock.file.map(({ path, size, sha256 }) => `[[file]]\n${lines({ path, size, sha256 })}`),
+    ...lock.oci.map(
+      ({ reference, platform, digest, tree }) => `[[oci]]\n${lines({ reference, platform, digest, tree })}`,
+    ),
+    ...(lock.kernel ? [`[kernel]\n${kernelLines(lock.kernel)}`] : []),
+    `[toolkit]\n${lines({ version, init, program })}`,
+  ];
+  return blocks.join('\n');
 }
 
+const kernelLines = ({ version, inputs, size, sha256 }: KernelEntry) => lines({ version, inputs, size, sha256 });
+
 /** The text of the toolkit's base. */
-export function encodeBase(base: Base): string {
+export function encodeBase(base: Base & { runtime?: string | undefined }): string {
+  const { version, timestamp, runtime } = base;
   const blocks = [
-    `${HEADER}${lines({ version: base.version, timestamp: base.timestamp })}`,
+    `${HEADER}${lines({ version, timestamp, ...(runtime === undefined ? {} : { runtime }) })}`,
     ...[...base.npm].sort(byName).map((e) => `[[npm]]\n${lines(npmFields(e))}${rules(e.keep)}`),
     ...[...base.deb].sort(byName).map((e) => `[[deb]]\n${lines(debFields(e))}${rules(e.keep)}`),
   ];

@@ -67,12 +67,51 @@ const fragment = {
   deb: z.array(deb).default([]),
 };
 
+/** A file of the project that goes into the image as it is: a kernel, a module. */
+const file = z.strictObject({
+  /** As enclave.toml writes it. */
+  path: z.string().min(1),
+  size: z.int().min(1),
+  sha256,
+});
+
+/** The container image below a command. */
+const oci = z.strictObject({
+  /** As enclave.toml writes it; a tag was resolved when the lock was written. */
+  reference: z.string().min(1),
+  platform: z.literal('linux/amd64'),
+  /** Of the image manifest; for docker-archive: the image ID; for dir: the digest of its listing. */
+  digest: z.string().regex(/^sha(256:[0-9a-f]{64}|512:[0-9a-f]{128})$/, 'expected sha256: and hex digits'),
+  /** SHA-256 of the flattened image's listing and configuration (src/oci). */
+  tree: sha256,
+});
+
+/** The small kernel: what `atoma-tee nitro kernel` built. */
+const kernel = z.strictObject({
+  version: z.string().min(1),
+  /** Digest of everything that went into it: source, configuration, compiler. */
+  inputs: sha256,
+  size: z.int().min(1),
+  sha256,
+});
+
 const toolkit = z.strictObject({ version: z.string().min(1), init: sha256, program: sha256 });
-const lockSchema = z.strictObject({ ...fragment, toolkit });
+const lockSchema = z.strictObject({
+  ...fragment,
+  /** Whose base this is, where it is not the default one. */
+  runtime: z.literal('command').optional(),
+  file: z.array(file).default([]),
+  oci: z.array(oci).max(1).default([]),
+  kernel: kernel.optional(),
+  toolkit,
+});
 const fragmentSchema = z.strictObject(fragment);
 
 export type NpmEntry = z.infer<typeof npm>;
 export type DebEntry = z.infer<typeof deb>;
+export type FileEntry = z.infer<typeof file>;
+export type OciEntry = z.infer<typeof oci>;
+export type KernelEntry = z.infer<typeof kernel>;
 export type LockEntry = ({ kind: 'npm' } & NpmEntry) | ({ kind: 'deb' } & DebEntry);
 /** The toolkit's own share of an image: the SHA-256 (hex) of its init and of the enclave program's bundle. */
 export type ToolkitPin = z.infer<typeof toolkit>;

@@ -28,16 +28,45 @@ export interface OwnFile {
 export const initRamdisk = (cache: Cache, files: TreeFile[], own: OwnFile[]): TreeEntry[] =>
   withParents([...packaged(cache, files, 'init', ''), ...own.map(ownEntry), directory('dev')]);
 
-/** Ramdisk 1, measured in PCR2: the application's root file system, all of it below IMAGE_ROOT. */
-export function rootRamdisk(cache: Cache, files: TreeFile[], own: OwnFile[]): TreeEntry[] {
+/**
+ * Ramdisk 1, measured in PCR2: the application's root file system, all of it below IMAGE_ROOT. `command`: the tree of a
+ * command, with paths of the whole ramdisk; a file of the base that is in it already is not put in again.
+ */
+export function rootRamdisk(cache: Cache, files: TreeFile[], own: OwnFile[], command: TreeEntry[] = []): TreeEntry[] {
+  const there = new Set(command.map(({ path }) => path));
   const entries = withParents([
-    ...packaged(cache, files, 'root', `${IMAGE_ROOT}/`),
+    ...command,
+    ...packaged(cache, files, 'root', `${IMAGE_ROOT}/`).filter(({ path }) => !there.has(path)),
     ...own.map((file) => ownEntry({ ...file, path: `${IMAGE_ROOT}/${file.path}` })),
     ...MOUNT_POINTS.map((path) => directory(`${IMAGE_ROOT}/${path}`)),
     ownEntry(SENTINEL),
   ]);
   requireUnder(entries, IMAGE_ROOT);
   return entries;
+}
+
+/**
+ * The base's libraries and Node under IMAGE_ROOT and once more under `other`, as hard links: the second tree costs no
+ * memory. What is this toolkit's own (app/) stays out of it.
+ */
+export function sharedBase(cache: Cache, files: TreeFile[], other: string): TreeEntry[] {
+  const shared = packaged(
+    cache,
+    files.filter(({ path }) => !path.startsWith('app/')),
+    'root',
+    '',
+  );
+  return shared.flatMap((entry) => {
+    const [first, second] = [`${IMAGE_ROOT}/${entry.path}`, `${other}/${entry.path}`].sort((a, b) =>
+      Buffer.compare(Buffer.from(a), Buffer.from(b)),
+    ) as [string, string];
+    const { mode } = entry;
+    // A hard link comes after the file that it is.
+    return [
+      { ...entry, path: first },
+      { path: second, type: 'link', target: first, mode, size: 0 },
+    ];
+  });
 }
 
 /** The kernel image among the kept files. Throws `ERR_LOCK_KERNEL` (exit 2). */
@@ -61,7 +90,7 @@ const packaged = (cache: Cache, files: TreeFile[], part: TreeFile['part'], prefi
       open: () => cache.read(file),
     }));
 
-const ownEntry = ({ path, mode, content }: OwnFile): TreeEntry => ({
+export const ownEntry = ({ path, mode, content }: OwnFile): TreeEntry => ({
   path,
   type: 'file',
   mode,
@@ -70,7 +99,7 @@ const ownEntry = ({ path, mode, content }: OwnFile): TreeEntry => ({
   open: () => [content],
 });
 
-const directory = (path: string): TreeEntry => ({ path, type: 'dir', mode: 0o755, size: 0 });
+export const directory = (path: string): TreeEntry => ({ path, type: 'dir', mode: 0o755, size: 0 });
 
 /** Adds the directories above each entry: nobody's umask, no package's idea of modes. */
 function withParents(entries: TreeEntry[]): TreeEntry[] {

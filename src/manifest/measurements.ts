@@ -15,14 +15,18 @@ const nitro = z.strictObject({
 
 const file = z.strictObject({
   path: z.string().min(1),
-  type: z.enum(['file', 'dir', 'symlink']),
+  /** "link": a hard link to the file at `target`. */
+  type: z.enum(['file', 'dir', 'symlink', 'link']),
   /** Permission bits in octal, "0755". */
   mode: z.string().regex(/^[0-7]{4}$/),
   /** Of a file. */
   size: z.int().min(0).optional(),
   sha256: hexOf(32).optional(),
-  /** Of a symlink. */
+  /** Of a link, of either kind. */
   target: z.string().optional(),
+  /** Left out where it is 0. */
+  uid: z.int().min(0).optional(),
+  gid: z.int().min(0).optional(),
 });
 
 const part = z.strictObject({
@@ -75,14 +79,18 @@ export const measuredFiles = (
     size: number;
     sha256?: string;
     target?: string;
+    uid?: number;
+    gid?: number;
   }[],
 ): MeasuredFile[] =>
   [...entries]
     .sort((a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path)))
-    .map(({ path, type, mode, size, sha256, target }) => ({
+    .map(({ path, type, mode, size, sha256, target, uid = 0, gid = 0 }) => ({
       path,
       type,
       mode: mode.toString(8).padStart(4, '0'),
       ...(type === 'file' ? { size, ...(sha256 === undefined ? {} : { sha256 }) } : {}),
       ...(target === undefined ? {} : { target }),
+      ...(uid === 0 ? {} : { uid }),
+      ...(gid === 0 ? {} : { gid }),
     }));

@@ -15,6 +15,13 @@ const descriptor = z.object({
   mediaType: z.string().optional(),
 });
 
+/** What `run` and a person want to know of a Nitro image before they start it. */
+const nitro = z.object({
+  kernel: z.object({ kind: z.enum(['debian', 'small', 'file']), version: z.string(), sha256: z.string() }),
+  /** Whether a real Nitro host is expected to boot it; null: nobody knows. */
+  expectedOnNitro: z.boolean().nullable(),
+});
+
 const schema = z.object({
   _type: z.literal('https://in-toto.io/Statement/v1'),
   subject: z.array(z.object({ name: z.string().min(1), digest: digestSet })).min(1),
@@ -29,7 +36,7 @@ const schema = z.object({
         /** The owner's raw Ed25519 public key, hex. */
         owner: z.string().regex(/^[0-9a-f]{64}$/),
       }),
-      internalParameters: z.object({ SOURCE_DATE_EPOCH: z.int(), toolkit: z.string() }),
+      internalParameters: z.object({ SOURCE_DATE_EPOCH: z.int(), toolkit: z.string(), nitro: nitro.optional() }),
       resolvedDependencies: z.array(descriptor),
     }),
     runDetails: z.object({
@@ -52,6 +59,7 @@ export interface StatementFacts {
   owner: string;
   sourceDateEpoch: number;
   toolkit: string;
+  nitro: z.infer<typeof nitro>;
   dependencies: ResourceDescriptor[];
   byproducts: ResourceDescriptor[];
 }
@@ -70,7 +78,11 @@ export function encodeStatement(facts: StatementFacts): Buffer {
           model: { digest: { sha256: facts.modelDigest } },
           owner: facts.owner,
         },
-        internalParameters: { SOURCE_DATE_EPOCH: facts.sourceDateEpoch, toolkit: facts.toolkit },
+        internalParameters: {
+          SOURCE_DATE_EPOCH: facts.sourceDateEpoch,
+          toolkit: facts.toolkit,
+          nitro: facts.nitro,
+        },
         resolvedDependencies: facts.dependencies,
       },
       runDetails: {

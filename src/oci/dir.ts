@@ -1,5 +1,5 @@
 import { lstat, readdir, readlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { usageError } from '../core/errors.ts';
 import { ioError } from '../core/files.ts';
 import { linkFlaw } from '../image/cpio-format.ts';
@@ -63,6 +63,15 @@ export async function flattenDirectory(
   const entries = found.map(({ entry }) => entry);
   const flat: FlatImage = { entries, diffIds: [], leftOut, notes: notesOf(leftOut), directory: path };
   return { ...flat, digest: listingDigest(encodeListing(flat, null)) };
+}
+
+/** One regular file, as `flattenDirectory` would list it in its directory. Throws `ERR_ROOTFS_CHANGED`, `ERR_FILE_*`. */
+export async function listFile(path: string): Promise<FlatImage> {
+  const [directory, name] = [dirname(path), basename(path)];
+  const { size, mode, sha256 } = await examineFile(directory, name);
+  const bits = (mode & 0o100) === 0 ? 0o644 : 0o755;
+  const entry: ImageEntry = { path: name, type: 'file', mode: bits, uid: 0, gid: 0, size, sha256 };
+  return { entries: [entry], diffIds: [], leftOut: NOTHING_LEFT_OUT, notes: [], directory };
 }
 
 async function walk(

@@ -1,5 +1,5 @@
 /** Builds in a process of its own: PROJECT OUT CACHE PROGRAM [PHASE]. With PHASE it kills itself when that is reached. */
-import { build } from '../../../src/tasks/build.ts';
+import { build } from '../../../src/tasks/build/index.ts';
 
 const [project = '', out = '', cacheDir = '', programPath = '', killAt] = process.argv.slice(2);
 try {

@@ -16,7 +16,7 @@ import { describe, expect, test } from 'vitest';
 import type { DebEntry } from '../../../src/image/lock-file.ts';
 import { parseMeasurements } from '../../../src/manifest/measurements.ts';
 import { parseStatement } from '../../../src/manifest/statement.ts';
-import { build } from '../../../src/tasks/build.ts';
+import { build } from '../../../src/tasks/build/index.ts';
 import { asOrdinaryUser, isRoot } from '../../ordinary-user.ts';
 import { debEntry, sha256, type TinyProject, tinyProject } from './fixtures.ts';
 

@@ -6,7 +6,7 @@ import { fetchDebIndex, newestPackage } from '../../../src/image/deb-index.ts';
 import { lockEntries, parseLock } from '../../../src/image/lock-file.ts';
 import { resolveNewest } from '../../../src/image/resolve.ts';
 import { loadBase } from '../../../src/image/toolkit.ts';
-import { lockProject } from '../../../src/tasks/lock.ts';
+import { lockProject } from '../../../src/tasks/lock/index.ts';
 import { debEntry, makeXz, sha256, type TinyProject, tinyProject } from './fixtures.ts';
 
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
@@ -19,7 +19,7 @@ describe('lock', () => {
     rmSync(lockPath(project));
     const { path, changes } = await lockProject(project.dir, project);
     const lock = parseLock(readFileSync(path, 'utf8'), path);
-    expect(lock).toEqual({ ...(await loadBase()), toolkit: project.lock.toolkit });
+    expect(lock).toEqual({ ...(await loadBase()), file: [], oci: [], toolkit: project.lock.toolkit });
     expect(changes).toHaveLength(lockEntries(lock).length + 1);
     expect(changes.every(({ from, to }) => from === undefined && to !== undefined)).toBe(true);
   });

@@ -7,7 +7,7 @@ import { npmNewest } from '../../../src/image/npm.ts';
 import { parseCredentials } from '../../../src/image/npm-config.ts';
 import { treeDigest } from '../../../src/image/tree.ts';
 import { parseMeasurements } from '../../../src/manifest/measurements.ts';
-import { build } from '../../../src/tasks/build.ts';
+import { build } from '../../../src/tasks/build/index.ts';
 import { integrity, makeNpm, serve, sha256, temporaryDirectory, tinyProject } from './fixtures.ts';
 
 const REGISTRY_TOKEN = 'npm_not_a_secret';

@@ -14,6 +14,7 @@ const facts: StatementFacts = {
   owner: 'd'.repeat(64),
   sourceDateEpoch: 1,
   toolkit: '0.1.0',
+  nitro: { kernel: { kind: 'debian', version: '6.12.95', sha256: 'a1'.repeat(32) }, expectedOnNitro: false },
   dependencies: [{ uri: 'pkg:npm/x@1', digest: { sha512: 'ee' } }],
   byproducts: [{ name: 'measurements.json', digest: { sha256: 'ff' } }],
 };

@@ -82,6 +82,20 @@ sign = { key = "sgx.pem" }
     [`targets = ["sgx"]\n${MINIMAL}`, /enclave\.toml:1: "targets/],
     [`targets = ["nitro", "nitro"]\n${MINIMAL}`, /names a target twice/],
     [`${MINIMAL}[nitro]\ncpus = 0\n`, /enclave\.toml:8: "nitro.cpus"/],
+    [
+      `${MINIMAL}[runtime]\nkind = "onnx"\nport = 80\n`,
+      /enclave\.toml:9: "runtime.port": expected with kind = "command" only/,
+    ],
+    [
+      `${MINIMAL}[base]\nimage = "dir:root"\n`,
+      /enclave\.toml:8: "base.image": expected with runtime.kind = "command" only/,
+    ],
+    [`${MINIMAL}[runtime]\nkind = "command"\n`, /"runtime.command": expected a command, or a base.image that has one/],
+    [
+      `${MINIMAL}[runtime]\nkind = "command"\ncommand = ["x"]\nmodel = "/"\n`,
+      /"runtime.model": expected a directory below/,
+    ],
+    [`${MINIMAL}[runtime]\nkind = "command"\ncommand = ["x"]\nenv = { "A=B" = "c" }\n`, /"runtime.env/],
   ])('a missing or wrong value is named with its place: %#', (text, message) => {
     const error = refusal(text);
     expect(error).toMatchObject({ code: 'ERR_CONFIG_VALUE', exitCode: 2 });

@@ -1,0 +1,133 @@
+import { dirname } from 'node:path/posix';
+import { usageError } from '../../core/errors.ts';
+import { COMMAND_ROOT, IMAGE_ROOT } from '../../core/layout.ts';
+import type { CommandRuntime } from '../../core/measured-config.ts';
+import type { Cache } from '../../image/cache.ts';
+import type { TreeEntry } from '../../image/cpio.ts';
+import type { InputOptions } from '../../image/inputs.ts';
+import type { Lock } from '../../image/lock-file.ts';
+import { directory, sharedBase } from '../../image/ramdisks.ts';
+import type { TreeFile } from '../../image/tree.ts';
+import { type ImageConfig, provideContainer, resolveUser } from '../../oci/index.ts';
+import type { Project } from '../../project/load.ts';
+import { includeFiles } from './include.ts';
+
+export interface CommandRoot {
+  /** The command's file system, with paths of the whole ramdisk. */
+  entries: TreeEntry[];
+  runtime: CommandRuntime;
+  /** What of the container image was left out, a line each. */
+  notes: string[];
+}
+
+const PREFIX = `${IMAGE_ROOT}/${COMMAND_ROOT}`;
+const DEFAULTS = { port: 8080, model: '/model', startTimeout: 60 };
+/** As Docker has it where an image sets none. */
+const PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+/** Of a command without a container image. */
+const NOBODY = '65534:65534';
+
+/**
+ * The root file system of a command and how it is started: the container image's files under rootfs/image, or, without
+ * an image, the base's own (Node and its libraries, as hard links: no second copy), then what the project includes.
+ * Entrypoint and Cmd, Env, WorkingDir and User are the image's unless enclave.toml says otherwise.
+ *
+ * Throws `ERR_OCI_*`, `ERR_IMAGE_COMMAND`, `ERR_IMAGE_MOUNT_POINT`, `ERR_CONFIG_VALUE` (exit 2), `ERR_OCI_DIGEST` (exit 3).
+ */
+export async function commandRoot(
+  project: Project,
+  lock: Lock,
+  files: TreeFile[],
+  cache: Cache,
+  options: InputOptions,
+): Promise<CommandRoot> {
+  const { runtime } = project.config;
+  const [pin] = lock.oci;
+  const image = pin === undefined ? null : await provideContainer(pin, cache, options);
+  const tree = new Map((image?.tree(PREFIX) ?? sharedBase(cache, files, PREFIX)).map((entry) => [entry.path, entry]));
+  for (const include of runtime.include ?? []) {
+    for (const entry of await includeFiles(project.dir, include, PREFIX, cache)) put(tree, entry);
+  }
+  const config = image?.config ?? null;
+  const cwd = runtime.workdir ?? (config?.workingDir || '/');
+  const model = runtime.model ?? DEFAULTS.model;
+  mountPoints(tree, model);
+  ensureDirectory(tree, cwd, 'the working directory');
+  const user = runtime.user ?? (image === null ? NOBODY : (config?.user ?? ''));
+  const port = runtime.port ?? DEFAULTS.port;
+  return {
+    entries: [...tree.values()],
+    notes: image?.notes ?? [],
+    runtime: {
+      kind: 'command',
+      argv: commandLine(runtime.command, config),
+      env: environment(config?.env ?? [], runtime.env ?? {}, { PORT: String(port), ATOMA_MODEL: model }),
+      cwd,
+      user: await resolveUser(user, image?.flat ?? null, cache),
+      model,
+      port,
+      ready: runtime.ready ?? null,
+      startTimeout: runtime.start_timeout ?? DEFAULTS.startTimeout,
+    },
+  };
+}
+
+/** Entrypoint and Cmd one after the other, as every container runtime has it; enclave.toml's command replaces both. */
+function commandLine(own: string[] | undefined, config: ImageConfig | null): string[] {
+  const argv = own ?? [...(config?.entrypoint ?? []), ...(config?.cmd ?? [])];
+  if (argv.length > 0 && argv[0] !== '') return argv;
+  throw usageError('ERR_IMAGE_COMMAND', 'expected an Entrypoint or Cmd in the container image, found neither', {
+    hint: 'set runtime.command in enclave.toml',
+  });
+}
+
+/** Later ones win; what the agent tells the program is only a default. */
+function environment(image: string[], own: Record<string, string>, told: Record<string, string>): string[] {
+  const all = new Map<string, string>();
+  const lines = (values: Record<string, string>) => Object.entries(values).map(([name, value]) => `${name}=${value}`);
+  for (const line of [PATH, ...lines(told), ...image, ...lines(own)]) {
+    const at = line.indexOf('=');
+    // Docker keeps a variable without "=" out as well.
+    if (at > 0) all.set(line.slice(0, at), line);
+  }
+  return [...all.values()];
+}
+
+/** What the init and the agent mount on: always real directories, so that nothing is mounted through a link. */
+function mountPoints(tree: Map<string, TreeEntry>, model: string): void {
+  for (const path of ['/dev', '/proc', '/sys', model]) {
+    ensureDirectory(tree, path, 'a mount point');
+    // It would be covered, and cost memory.
+    for (const below of [...tree.keys()].filter((key) => key.startsWith(`${PREFIX}${path}/`))) tree.delete(below);
+  }
+  ensureDirectory(tree, '/run', 'a mount point');
+  if (!tree.has(`${PREFIX}/tmp`)) tree.set(`${PREFIX}/tmp`, { ...directory(`${PREFIX}/tmp`), mode: 0o1777 });
+}
+
+/** Makes a directory of the command's root where there is none; a link or a file on the way is an error. */
+function ensureDirectory(tree: Map<string, TreeEntry>, path: string, what: string): void {
+  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
+  if (parts.includes('..')) throw usageError('ERR_CONFIG_VALUE', `expected ${what} without "..", found "${path}"`);
+  for (let i = 1; i <= parts.length; i++) {
+    const at = `${PREFIX}/${parts.slice(0, i).join('/')}`;
+    const found = tree.get(at);
+    if (found === undefined) tree.set(at, directory(at));
+    else if (found.type !== 'dir') {
+      throw usageError(
+        'ERR_IMAGE_MOUNT_POINT',
+        `${what}, ${path}: expected a directory, found a ${found.type === 'file' ? 'file' : 'link'} at ${at.slice(PREFIX.length)}`,
+        { hint: 'write the path that the link leads to, or take another one in enclave.toml' },
+      );
+    }
+  }
+}
+
+/** Puts an included file in place of whatever the image has there; its parents have to be directories. */
+function put(tree: Map<string, TreeEntry>, entry: TreeEntry): void {
+  ensureDirectory(tree, dirname(entry.path.slice(PREFIX.length)), 'the directory of an included file');
+  const there = tree.get(entry.path);
+  if (there?.type === 'dir' && entry.type === 'dir') return;
+  if (there?.type === 'dir')
+    for (const below of tree.keys()) if (below.startsWith(`${entry.path}/`)) tree.delete(below);
+  tree.set(entry.path, entry);
+}
