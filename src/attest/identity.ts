@@ -46,6 +46,13 @@ export function parseKeyConfig(bytes: Uint8Array): { id: number; publicRaw: Buff
 export const identityUserData = (keyConfig: Uint8Array): Buffer =>
   sha256(encodeCbor(['atoma-tee/identity/v1', sha256(keyConfig)]));
 
+/** report_data of identity evidence where there is one field of 64 bytes (SGX, TDX, SNP); same place of the design. */
+export const identityReportData = (identity: EnclaveIdentity, nonce: Uint8Array | null): Buffer =>
+  Buffer.concat([
+    sha256(identity.ed25519),
+    sha256(encodeCbor(['atoma-tee/identity/v1', nonce, sha256(identity.keyConfig)])),
+  ]);
+
 /** What the enclave asks its attester for: public_key, user_data and the caller's nonce (16 to 64 bytes) or none. */
 export function identityRequest(identity: EnclaveIdentity, nonce?: Uint8Array) {
   if (nonce !== undefined && (nonce.length < 16 || nonce.length > 64)) {
@@ -58,12 +65,19 @@ export function identityRequest(identity: EnclaveIdentity, nonce?: Uint8Array) {
   };
 }
 
+const shown = (bytes: Uint8Array | undefined | null) => (bytes ? hex(bytes) : 'none');
+
 /**
  * Checks that evidence binds both keys of an identity, and the nonce: `undefined` expects nothing of it (reported as not
- * checked), null expects boot evidence without one.
+ * checked), null expects boot evidence without one. `identity.nonce` is what an evidence file says the nonce is: where the
+ * evidence has a digest of it only (SGX, TDX, SNP), it has to be the one in the digest.
  */
-export function checkIdentity(identity: EnclaveIdentity, claims: Claims, nonce?: Uint8Array | null): Check[] {
-  const shown = (bytes: Uint8Array | undefined | null) => (bytes ? hex(bytes) : 'none');
+export function checkIdentity(
+  identity: EnclaveIdentity & { nonce?: Uint8Array | null },
+  claims: Claims,
+  nonce?: Uint8Array | null,
+): Check[] {
+  if (claims.reportData !== undefined) return checkReportData(identity, claims.reportData, nonce);
   return [
     compare('identity.ed25519', shown(claims.publicKey), shown(identity.ed25519), 'public_key of the evidence'),
     claims.userData !== undefined && equalBytes(claims.userData, identityUserData(identity.keyConfig))
@@ -75,5 +89,27 @@ export function checkIdentity(identity: EnclaveIdentity, claims: Claims, nonce?:
     nonce === undefined
       ? skipped('identity.nonce', 'no nonce was given: the evidence may be old')
       : compare('identity.nonce', shown(nonce), shown(claims.nonce)),
+  ];
+}
+
+function checkReportData(
+  identity: EnclaveIdentity & { nonce?: Uint8Array | null },
+  reportData: Uint8Array,
+  nonce?: Uint8Array | null,
+): Check[] {
+  const said = identity.nonce ?? null;
+  const expected = identityReportData(identity, said);
+  const half = (bytes: Uint8Array, index: number) => hex(bytes.subarray(32 * index, 32 * index + 32));
+  return [
+    compare('identity.ed25519', half(expected, 0), half(reportData, 0), 'SHA-256 in the first half of report_data'),
+    compare(
+      'identity.key-config',
+      half(expected, 1),
+      half(reportData, 1),
+      'second half of report_data, with the nonce',
+    ),
+    nonce === undefined
+      ? skipped('identity.nonce', 'no nonce was given: the evidence may be old')
+      : compare('identity.nonce', shown(nonce), shown(said)),
   ];
 }

@@ -2,12 +2,14 @@
  * Evidence -> verified claims -> appraisal; the simulated TEE; evidence files; receipts. No network, no commands.
  * What needs the certificate library (`certificate.ts` and its users) is not here: it loads when evidence is at hand.
  */
+export { type Acceptance, appraisePlatform } from './acceptance.ts';
 export { appraise } from './appraise.ts';
 export { type EvidenceFile, encodeEvidenceFile, parseEvidenceFile } from './evidence-file.ts';
 export {
   checkIdentity,
   type EnclaveIdentity,
   encodeKeyConfig,
+  identityReportData,
   identityRequest,
   identityUserData,
   parseKeyConfig,
@@ -23,6 +25,7 @@ export {
 } from './receipt.ts';
 export type { ReceiptClaims, ReceiptMeasurements } from './receipt-claims.ts';
 export { checkReceiptClaims } from './receipt-claims.ts';
+export { fromPem, parseRoots } from './roots/pinned.ts';
 export {
   type Attester,
   type AttestRequest,
@@ -39,6 +42,7 @@ export {
   resolveSimulatedRoots,
   type SimulatedRoot,
 } from './simulated-root.ts';
-export type { Claims, Tee, Verified, VerifyEvidenceOptions } from './types.ts';
+export type { Claims, Endorsements, SignedJson, Tee, Verified, VerifyEvidenceOptions } from './types.ts';
+export { NO_ENDORSEMENTS } from './types.ts';
 export { verifyEvidence } from './verify.ts';
 export { layerChecks, type ReceiptContext, verifyReceiptAgainst } from './verify-receipt.ts';

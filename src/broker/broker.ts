@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { appraise } from '../attest/appraise.ts';
 import { RELEASE_PCR } from '../attest/simulated-attester.ts';
-import type { Claims } from '../attest/types.ts';
+import type { Claims, Endorsements } from '../attest/types.ts';
 import { verifyEvidence } from '../attest/verify.ts';
 import { equalBytes, hex, sha256 } from '../core/bytes.ts';
 import { hpkeSeal } from '../keys/hpke.ts';
@@ -29,6 +29,10 @@ export interface BrokerOptions {
   publicRaw: Uint8Array;
   /** Fingerprints of simulated roots; [] (a production broker) refuses simulated evidence altogether. */
   allowSimulated: string[];
+  /** The broker's own certificates, revocation lists and TCB data; an attester's are never used. */
+  endorsements?: Endorsements;
+  /** Roots (DER) in place of the vendors' pinned ones. */
+  roots?: Uint8Array[];
   clock?: () => Date;
   state?: BrokerState;
 }
@@ -39,7 +43,7 @@ export interface BrokerOptions {
  */
 export class Broker {
   readonly keyId: Buffer;
-  readonly #options: Required<BrokerOptions>;
+  readonly #options: BrokerOptions & Required<Pick<BrokerOptions, 'clock' | 'state'>>;
 
   constructor(options: BrokerOptions) {
     const { clock = () => new Date(), state = new MemoryState() } = options;
@@ -85,12 +89,20 @@ export class Broker {
   }
 
   async #checkEvidence({ evidence, tee }: ReleaseRequest): Promise<Claims> {
-    const { allowSimulated, clock } = this.#options;
+    const { allowSimulated, clock, endorsements, roots } = this.#options;
     if (tee === 'simulated' && allowSimulated.length === 0) {
       throw refusal('ERR_RELEASE_SIMULATED', 'simulated', 'evidence of real hardware', 'SIMULATED evidence');
     }
     const { claims, checks } = await refuseErrors('ERR_RELEASE_EVIDENCE', 'evidence', `${tee} evidence`, () =>
-      verifyEvidence(evidence, { tee, allowSimulated, now: clock(), at: clock(), maxAgeSeconds: EVIDENCE_SECONDS }),
+      verifyEvidence(evidence, {
+        tee,
+        allowSimulated,
+        now: clock(),
+        at: clock(),
+        maxAgeSeconds: EVIDENCE_SECONDS,
+        ...(endorsements === undefined ? {} : { endorsements }),
+        ...(roots === undefined ? {} : { roots }),
+      }),
     );
     refuseFirst('ERR_RELEASE_EVIDENCE', checks);
     const spent = claims.pcrs?.get(RELEASE_PCR);
@@ -152,8 +164,9 @@ export class Broker {
 const nonceRefusal = (status: string) =>
   refusal('ERR_RELEASE_NONCE', 'nonce', 'a nonce of this broker, unexpired and unused', `${status} nonce`);
 
-/** Nitro-shaped evidence: user_data is the binder, nonce the nonce, public_key absent. */
+/** SGX, TDX, SNP: report_data is the binder. Nitro-shaped: user_data is it, nonce the nonce, public_key absent. */
 function checkBinder(claims: Claims, binder: Buffer, nonce: Uint8Array): void {
+  if (claims.reportData !== undefined && equalBytes(claims.reportData, binder)) return;
   const found =
     claims.userData === undefined || !equalBytes(claims.userData, binder)
       ? 'evidence made for something else'
