@@ -112,17 +112,19 @@ async function decompress(payload: Buffer): Promise<Readable> {
 }
 
 /** What came out before an error counts too: a payload has its length appended, which is not the decompressors'. */
-async function collect(stream: Readable): Promise<Buffer | null> {
+function collect(stream: Readable): Promise<Buffer | null> {
   const chunks: Uint8Array[] = [];
   let size = 0;
-  try {
-    for await (const chunk of stream as AsyncIterable<Uint8Array>) {
+  return new Promise((resolve) => {
+    const done = () => resolve(chunks.length > 0 ? Buffer.concat(chunks) : null);
+    stream.on('data', (chunk: Uint8Array) => {
       size += chunk.length;
-      if (size > MAX_UNPACKED) return null;
       chunks.push(chunk);
-    }
-  } catch {
-    if (chunks.length === 0) return null;
-  }
-  return Buffer.concat(chunks);
+      if (size <= MAX_UNPACKED) return;
+      stream.destroy();
+      resolve(null);
+    });
+    stream.on('end', done);
+    stream.on('error', done);
+  });
 }

@@ -57,6 +57,8 @@ export async function smallKernel(options: SmallKernelOptions): Promise<SmallKer
     const provide = { dir: process.cwd(), offline: options.offline ?? false, onProgress };
     const [source] = await provideInputs([recipe.source], cache, provide);
     if (source === undefined) throw new TypeError('the source of a kernel is one file');
+    // First alone: xz's own complaint about a damaged file would hide that it is the cache that is damaged.
+    for await (const _ of cache.read(source));
     const jobs = options.jobs ?? (await import('node:os')).availableParallelism();
     const archive = { size: source.size, chunks: () => cache.read(source) };
     return buildKernel({ cache, recipe, inputs, source: archive, jobs, onProgress });

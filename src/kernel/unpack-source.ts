@@ -32,7 +32,7 @@ export interface SourceArchive {
 /**
  * Unpacks a kernel's source below `dir`, without the archive's top directory. Decompressing is the machine's xz (three
  * times as fast as ours); every path is checked and written here, as this user and with two modes, whatever the archive
- * says. Throws `ERR_ARCHIVE_*` (exit 2) and what reading the chunks throws.
+ * says. Throws `ERR_ARCHIVE_*` (exit 2) and `ERR_DISK_FULL`.
  */
 export async function unpackSource(archive: SourceArchive, dir: string, onProgress?: OnProgress): Promise<void> {
   const xz = spawn('xz', ['--decompress', '--stdout'], { env: toolEnvironment(), stdio: ['pipe', 'pipe', 'ignore'] });
@@ -53,15 +53,12 @@ export async function unpackSource(archive: SourceArchive, dir: string, onProgre
   } catch (error) {
     aborted.abort(error);
     xz.kill('SIGKILL');
-    const [fed] = await Promise.allSettled([feeding, piping, ended]);
-    // The first cause is what made the feed fail: a damaged cache says so itself, and is then mended.
-    const cause = fed.status === 'rejected' && !isEpipe(fed.reason) && !signal.aborted ? fed.reason : error;
-    if (cause instanceof AtomaError || !(cause instanceof Error)) throw cause;
-    if ((cause as NodeJS.ErrnoException).syscall !== undefined && !isEpipe(cause)) {
-      throw ioError(cause, `cannot write to ${dir}`);
+    await Promise.allSettled([feeding, piping, ended]);
+    if (error instanceof AtomaError || !(error instanceof Error)) throw error;
+    if ((error as NodeJS.ErrnoException).syscall !== undefined && !isBrokenPipe(error)) {
+      throw ioError(error, `cannot write to ${dir}`);
     }
-    if (cause.constructor.name === 'CacheCorruption') throw cause;
-    throw malformed(cause.message);
+    throw malformed(error.message);
   }
 }
 
@@ -104,7 +101,7 @@ async function* progressing({ size, chunks }: SourceArchive, onProgress?: OnProg
   }
 }
 
-const isEpipe = (error: unknown): boolean =>
-  ['EPIPE', 'ERR_STREAM_PREMATURE_CLOSE'].includes((error as NodeJS.ErrnoException).code ?? '');
+/** Of xz, which has given up. */
+const isBrokenPipe = (error: Error): boolean => (error as NodeJS.ErrnoException).code === 'EPIPE';
 
 const malformed = (why: string) => usageError('ERR_ARCHIVE_MALFORMED', `the kernel source cannot be unpacked: ${why}`);
