@@ -1,4 +1,5 @@
 import type { X509Certificate } from 'node:crypto';
+import { certificateFields, type Element, elements } from './der.ts';
 
 /** A signing certificate as nitro-cli describes it: SignCertificateInfo of src/utils/eif_reader.rs. */
 export interface CliCertificate {
@@ -12,45 +13,88 @@ export interface CliCertificate {
   Signature: string;
 }
 
-/** Null for a certificate that is not the DER it should be. */
+/**
+ * Reads the DER by itself: Node's `toLegacyObject`, which has the names too, ends the process at some damaged certificates.
+ * Null for a certificate that is not the DER it should be.
+ */
 export function describeCertificate(certificate: X509Certificate): CliCertificate | null {
-  const outer = algorithmAndSignature(certificate.raw);
-  if (!outer) return null;
+  const parts = certificateFields(certificate.raw);
+  if (!parts) return null;
+  const [algorithm] = elements(parts.algorithm);
+  const oid = algorithm ? dotted(algorithm.content) : '';
   return {
-    IssuerName: issuerName(certificate),
-    Algorithm: SIGNATURE_ALGORITHMS[outer.oid] ?? outer.oid,
+    IssuerName: readName(parts.issuer),
+    Algorithm: SIGNATURE_ALGORITHMS[oid] ?? oid,
     NotBefore: certificate.validFrom,
     NotAfter: certificate.validTo,
-    Signature: [...outer.signature].map((byte) => byte.toString(16).toUpperCase().padStart(2, '0')).join(':'),
+    Signature: [...parts.signature].map((byte) => byte.toString(16).toUpperCase().padStart(2, '0')).join(':'),
   };
 }
 
-function issuerName(certificate: X509Certificate): Record<string, string> {
-  const issuer = (certificate.toLegacyObject().issuer ?? {}) as unknown as Record<string, string | string[]>;
+/** Name (RFC 5280 section 4.1.2.4): a sequence of sets of pairs. */
+function readName(name: Uint8Array): Record<string, string> {
+  const pairs = elements(name).flatMap(({ content }) => elements(content));
   return Object.fromEntries(
-    Object.entries(issuer).map(([name, value]) => [
-      LONG_NAMES[name] ?? name,
-      rustDebug(Array.isArray(value) ? (value.at(-1) ?? '') : value).replaceAll('"', ''),
-    ]),
+    pairs.map(({ content }) => {
+      const [type, value] = elements(content);
+      const oid = type ? dotted(type.content) : '';
+      const text = value ? readString(value) : null;
+      return [NAMES[oid] ?? oid, text === null ? 'error' : rustDebug(text).replaceAll('"', '')];
+    }),
   );
 }
 
-/** Node has OpenSSL's short names of attributes; these are the long ones (its objects.txt), where they differ. */
-const LONG_NAMES: Record<string, string> = {
-  CN: 'commonName',
-  SN: 'surname',
-  C: 'countryName',
-  L: 'localityName',
-  ST: 'stateOrProvinceName',
-  street: 'streetAddress',
-  O: 'organizationName',
-  OU: 'organizationalUnitName',
-  GN: 'givenName',
-  UID: 'userId',
-  DC: 'domainComponent',
-  jurisdictionL: 'jurisdictionLocalityName',
-  jurisdictionST: 'jurisdictionStateOrProvinceName',
-  jurisdictionC: 'jurisdictionCountryName',
+/** Of the string types that OpenSSL turns into UTF-8; up to a NUL, as its C string ends there. */
+function readString({ tag, content }: Element): string | null {
+  try {
+    const text = STRINGS[tag]?.(Buffer.from(content));
+    return text === undefined ? null : (text.split('\0')[0] ?? '');
+  } catch {
+    return null;
+  }
+}
+
+const latin1 = (bytes: Buffer) => bytes.toString('latin1');
+const utf16 = (bytes: Buffer) => Buffer.from(bytes).swap16().toString('utf16le');
+/** By tag: UTF8String, NumericString, PrintableString, T61String, IA5String, VisibleString, BMPString. */
+const STRINGS: Record<number, (bytes: Buffer) => string> = {
+  12: (bytes) => new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes),
+  18: latin1,
+  19: latin1,
+  20: latin1,
+  22: latin1,
+  26: latin1,
+  30: utf16,
+};
+
+/** OpenSSL's long names of attributes; any other is shown as its number. */
+const NAMES: Record<string, string> = {
+  '2.5.4.3': 'commonName',
+  '2.5.4.4': 'surname',
+  '2.5.4.5': 'serialNumber',
+  '2.5.4.6': 'countryName',
+  '2.5.4.7': 'localityName',
+  '2.5.4.8': 'stateOrProvinceName',
+  '2.5.4.9': 'streetAddress',
+  '2.5.4.10': 'organizationName',
+  '2.5.4.11': 'organizationalUnitName',
+  '2.5.4.12': 'title',
+  '2.5.4.13': 'description',
+  '2.5.4.15': 'businessCategory',
+  '2.5.4.17': 'postalCode',
+  '2.5.4.41': 'name',
+  '2.5.4.42': 'givenName',
+  '2.5.4.43': 'initials',
+  '2.5.4.44': 'generationQualifier',
+  '2.5.4.46': 'dnQualifier',
+  '2.5.4.65': 'pseudonym',
+  '2.5.4.97': 'organizationIdentifier',
+  '0.9.2342.19200300.100.1.1': 'userId',
+  '0.9.2342.19200300.100.1.25': 'domainComponent',
+  '1.2.840.113549.1.9.1': 'emailAddress',
+  '1.3.6.1.4.1.311.60.2.1.1': 'jurisdictionLocalityName',
+  '1.3.6.1.4.1.311.60.2.1.2': 'jurisdictionStateOrProvinceName',
+  '1.3.6.1.4.1.311.60.2.1.3': 'jurisdictionCountryName',
 };
 
 /** OpenSSL's long names of signature algorithms; any other is shown as its number. */
@@ -83,28 +127,6 @@ const RUST_ESCAPES: Record<string, string> = {
   '\r': '\\r',
   '\n': '\\n',
 };
-
-/** The last two parts of Certificate (RFC 5280 section 4.1). */
-function algorithmAndSignature(der: Uint8Array): { oid: string; signature: Uint8Array } | null {
-  const certificate = element(der, 0x30);
-  const tbs = certificate && element(certificate.content, 0x30);
-  const algorithm = tbs && element(tbs.rest, 0x30);
-  const oid = algorithm && element(algorithm.content, 0x06);
-  const bits = algorithm && element(algorithm.rest, 0x03);
-  return oid && bits ? { oid: dotted(oid.content), signature: bits.content.subarray(1) } : null;
-}
-
-/** The first element of DER bytes, if it has this tag. */
-function element(der: Uint8Array, tag: number): { content: Uint8Array; rest: Uint8Array } | null {
-  const [found, first = 0xff] = der;
-  if (found !== tag) return null;
-  const extra = first < 0x80 ? 0 : first & 0x7f;
-  if (extra > 4) return null;
-  const length = extra === 0 ? first : der.subarray(2, 2 + extra).reduce((sum, byte) => sum * 256 + byte, 0);
-  const start = 2 + extra;
-  if (start + length > der.length) return null;
-  return { content: der.subarray(start, start + length), rest: der.subarray(start + length) };
-}
 
 function dotted(bytes: Uint8Array): string {
   const arcs: bigint[] = [];

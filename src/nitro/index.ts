@@ -5,7 +5,7 @@ export { parseEif } from './layout.ts';
 export { type EifMetadata, encodeMetadata, parseMetadata } from './metadata.ts';
 export { nitroCliDescription, nitroCliMeasurements } from './nitro-cli.ts';
 export { type PackOptions, packEif } from './pack.ts';
-export { validityProblem } from './pem-certificate.ts';
+export { validity, validityProblem } from './pem-certificate.ts';
 export { type SignOptions, signEif } from './sign.ts';
 export type { EifSignature, SignatureCheck } from './signature.ts';
 export { checkSignature } from './signature.ts';

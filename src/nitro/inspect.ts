@@ -3,6 +3,7 @@ import type { NitroMeasurement } from '../core/measurement.ts';
 import type { OnProgress } from '../core/progress.ts';
 import type { EifArch, EifSectionType } from './layout.ts';
 import { parseMetadata } from './metadata.ts';
+import { validity } from './pem-certificate.ts';
 import { checkSignature, type SignatureCheck } from './signature.ts';
 import type { EifSource } from './source.ts';
 import { type MeasuredEif, streamEif } from './stream.ts';
@@ -54,10 +55,13 @@ function describeSignature({ signature, signatureError, measurement }: MeasuredE
   return signature && { ...facts(signature.certificate), ...checkSignature(signature, measurement.pcr0) };
 }
 
-const facts = (certificate: X509Certificate): CertificateFacts => ({
-  subject: certificate.subject.replaceAll('\n', ', '),
-  issuer: certificate.issuer.replaceAll('\n', ', '),
-  notBefore: certificate.validFromDate.toISOString(),
-  notAfter: certificate.validToDate.toISOString(),
-  fingerprint: certificate.fingerprint256.replaceAll(':', '').toLowerCase(),
-});
+function facts(certificate: X509Certificate): CertificateFacts {
+  const { notBefore, notAfter } = validity(certificate);
+  return {
+    subject: certificate.subject.replaceAll('\n', ', '),
+    issuer: certificate.issuer.replaceAll('\n', ', '),
+    notBefore: notBefore.toISOString(),
+    notAfter: notAfter.toISOString(),
+    fingerprint: certificate.fingerprint256.replaceAll(':', '').toLowerCase(),
+  };
+}

@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { fromBase64 } from '../core/bytes.ts';
+import { certificateFields } from './der.ts';
 
 /** Why a PEM text is not taken as a certificate; whoever calls gives it a code. */
 export class NotACertificate extends Error {}
@@ -25,18 +26,19 @@ export function firstCertificate(pem: Uint8Array): X509Certificate {
     throw new NotACertificate('the first PEM block is no X.509 certificate');
   }
   if (!certificate.raw.equals(der)) throw new NotACertificate('two readers find different certificates in it');
-  const { notBefore, notAfter } = validity(certificate);
-  if (Number.isNaN(notBefore.getTime()) || Number.isNaN(notAfter.getTime())) {
-    throw new NotACertificate('its times of validity cannot be read');
-  }
+  validity(certificate);
   return certificate;
 }
 
-/** The two ends of a certificate's validity, both included (RFC 5280 section 4.1.2.5). */
-export const validity = (certificate: X509Certificate): { notBefore: Date; notAfter: Date } => ({
-  notBefore: certificate.validFromDate,
-  notAfter: certificate.validToDate,
-});
+/**
+ * The two ends of a certificate's validity, both included (RFC 5280 section 4.1.2.5). Read here: of a time that is
+ * malformed, Node makes one from memory that nobody set. Throws `NotACertificate`.
+ */
+export function validity(certificate: X509Certificate): { notBefore: Date; notAfter: Date } {
+  const { notBefore, notAfter } = certificateFields(certificate.raw) ?? {};
+  if (!notBefore || !notAfter) throw new NotACertificate('its times of validity cannot be read');
+  return { notBefore, notAfter };
+}
 
 /** In words what is wrong with a certificate's validity at a time, or null. */
 export function validityProblem(certificate: X509Certificate, now: Date): string | null {

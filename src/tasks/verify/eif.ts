@@ -1,6 +1,6 @@
 import { type Check, compare, fail, pass } from '../../core/check.ts';
 import type { OnProgress } from '../../core/progress.ts';
-import { checkSignature, type MeasuredEif, streamEif, validityProblem } from '../../nitro/index.ts';
+import { checkSignature, type MeasuredEif, streamEif, validity, validityProblem } from '../../nitro/index.ts';
 import { compareMeasurement, type Expected } from './expect.ts';
 import type { Findings } from './report.ts';
 
@@ -43,7 +43,7 @@ export function signatureChecks({ signature, signatureError, measurement }: Meas
       ? pass('image.signature', `PCR0 signed by ${subject}`)
       : fail('image.signature', { detail: `${reason} (ERR_EIF_UNVERIFIED)` }),
     problem === null
-      ? pass('image.certificate', `valid until ${signature.certificate.validToDate.toISOString()}`)
+      ? pass('image.certificate', `valid until ${validity(signature.certificate).notAfter.toISOString()}`)
       : fail('image.certificate', { detail: `the signing certificate ${problem} (ERR_CERTIFICATE_VALIDITY)` }),
   ];
 }
