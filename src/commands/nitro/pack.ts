@@ -39,7 +39,7 @@ export default class NitroPack extends BaseCommand {
       description: 'its private key: P-256, P-384 or P-521, PEM, not encrypted',
       dependsOn: ['sign-cert'],
     }),
-    at: { ...at, dependsOn: ['sign-cert'] },
+    at,
     out: Flags.string({ required: true, helpValue: 'FILE' }),
   };
 

@@ -4,7 +4,7 @@ import { type Measurement, registerLength } from '../../core/measurement.ts';
 
 /** Which measurement the user says is right. */
 export type Expected =
-  | { from: 'manifest' | 'flags'; tee: 'nitro' | 'sgx' | undefined; registers: Record<string, string> }
+  | { from: 'manifest' | 'flags'; tee: Exclude<Measurement['tee'], 'simulated'> | undefined; registers: Record<string, string> }
   | { from: 'none' };
 
 /** Parses `--expect REGISTER=HEX` (repeatable) or `--expect none`. Throws `ERR_USAGE`. */
