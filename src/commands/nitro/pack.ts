@@ -1,6 +1,6 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/base.ts';
-import { at, parseTime } from '../../cli/flags.ts';
+import { parseTime } from '../../cli/flags.ts';
 import { measurementRows } from '../../cli/measurement.ts';
 import { table } from '../../cli/table.ts';
 
