@@ -150,8 +150,8 @@ export class RegistryClient {
       return secure;
     } catch (error) {
       const code = ((error as NetworkError).cause as NodeJS.ErrnoException | undefined)?.code;
-      // What answers a TLS greeting in another language, or hangs up on it.
-      if (code === 'EPROTO' || code === 'ECONNRESET' || code?.startsWith('ERR_SSL')) return new URL(`http://${host}/`);
+      // What answers a TLS greeting in another language, hangs up on it, or is not at the port of https.
+      if (/^EPROTO$|^ECONNRESET$|^ECONNREFUSED$|_SSL_/.test(code ?? '')) return new URL(`http://${host}/`);
       throw error;
     }
   }

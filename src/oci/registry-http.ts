@@ -103,7 +103,7 @@ export async function* bodyOf(
 const idleError = ({ idle }: RegistryLimits) => new NetworkError(`no answer for ${idle / 1000} seconds`, false);
 
 /** A certificate that is not trusted will not be so in a second either, nor will a name exist. */
-const PERMANENT = /CERT|SELF_SIGNED|UNABLE_TO|ERR_TLS|ERR_SSL|EPROTO|ENOTFOUND|HPE_|ERR_INVALID/;
+const PERMANENT = /CERT|SELF_SIGNED|UNABLE_TO|_TLS_|_SSL_|EPROTO|ENOTFOUND|HPE_|_INVALID_/;
 
 function networkError(error: unknown): Error {
   if (error instanceof NetworkError) return error;

@@ -183,6 +183,35 @@ describe('a registry with bad days', () => {
   });
 });
 
+test('a proxy is used for a registry that the user lists, and never for loopback', async () => {
+  const { server, host, manifest, tar, seen } = await registry();
+  const through: (string | undefined)[] = [];
+  server.on('connect', (request, socket) => {
+    // It is no tunnel to anything that speaks TLS: what comes through it is answered in plain HTTP.
+    through.push(`CONNECT ${request.url}`);
+    socket.on('error', () => {}).resume();
+    socket.end('HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 400 Bad Request\r\n\r\n');
+  });
+  const proxy = await listen((request, response) => {
+    through.push(request.url);
+    const path = new URL(request.url ?? '').pathname;
+    void fetch(`http://${host}${path}`).then(async (answer) => response.end(Buffer.from(await answer.arrayBuffer())));
+  });
+  onTestFinished(proxy.stop);
+  const env = {
+    ...cleanEnv(),
+    https_proxy: `http://${host}`,
+    http_proxy: `http://${proxy.host}`,
+    ATOMA_TEE_INSECURE_REGISTRIES: 'lab.example:5000',
+  };
+  expect(await layer('oci:lab.example:5000/app:1', { env })).toEqual(tar);
+  expect(through.slice(0, 2)).toEqual(['CONNECT lab.example:5000', 'http://lab.example:5000/v2/app/manifests/1']);
+  through.length = 0;
+  expect((await openText(`oci:${host}/app:1`, { env })).digest).toBe(manifest.digest);
+  expect(through).toEqual([]);
+  expect(seen.length).toBeGreaterThan(0);
+});
+
 describe('attacks', () => {
   test('digest mismatch: manifest by digest, header, configuration, layer', async () => {
     let evil: (request: IncomingMessage) => boolean | undefined = () => false;
