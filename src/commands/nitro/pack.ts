@@ -39,7 +39,11 @@ export default class NitroPack extends BaseCommand {
       description: 'its private key: P-256, P-384 or P-521, PEM, not encrypted',
       dependsOn: ['sign-cert'],
     }),
-    at,
+    at: Flags.string({
+      helpValue: 'TIME',
+      description: 'the certificate has to be valid at this time (ISO 8601) instead of now',
+      dependsOn: ['sign-cert'],
+    }),
     out: Flags.string({ required: true, helpValue: 'FILE' }),
   };
 
