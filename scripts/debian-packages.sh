@@ -9,10 +9,17 @@ cpio                    /usr/bin/cpio  reads the ramdisks that we write
 faketime                faketime       builds under another clock
 gpgv                    /usr/bin/gpgv  checks the signature of a package index
 docker-registry         docker-registry  a registry to fetch container images from
-skopeo                  skopeo         fills it, and writes docker save's files
+skopeo                  skopeo         fills it, and writes the files of docker save
 umoci                   umoci          makes container images
 buildah                 buildah        makes them in its own way
 apache2-utils           htpasswd       passwords of that registry
+gcc                     gcc            builds the small kernel, with what follows
+make                    make           the same
+flex                    flex           the same
+bison                   bison          the same
+bc                      bc             the same
+libelf-dev              /usr/include/gelf.h  the same
+xz-utils                xz             the same
 debian-archive-keyring  /usr/share/keyrings/debian-archive-keyring.gpg  the keys for that
 '
 

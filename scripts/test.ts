@@ -1,4 +1,4 @@
-/** `npm test`: everything, or `npm test -- unit` / `-- e2e`. Ends with the one line that CI counts: "N passed, N failed". */
+/** `npm test`: unit and e2e, or those of them and `kernel` (slow) that are named: `npm test -- unit`. Ends with the one line that CI counts: "N passed, N failed". */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { startVitest } from 'vitest/node';
@@ -6,9 +6,11 @@ import { startVitest } from 'vitest/node';
 const packages = spawnSync(join(import.meta.dirname, 'debian-packages.sh'), { stdio: 'inherit' });
 if (packages.status !== 0) process.exit(packages.status ?? 1);
 
-const projects = process.argv.slice(2).filter((a) => a === 'unit' || a === 'e2e');
-const filters = process.argv.slice(2).filter((a) => a !== 'unit' && a !== 'e2e');
-const vitest = await startVitest('test', filters, { watch: false, ...(projects.length ? { project: projects } : {}) });
+const KNOWN = ['unit', 'e2e', 'kernel'];
+const named = process.argv.slice(2).filter((a) => KNOWN.includes(a));
+const filters = process.argv.slice(2).filter((a) => !KNOWN.includes(a));
+const project = named.length > 0 ? named : ['unit', 'e2e'];
+const vitest = await startVitest('test', filters, { watch: false, project });
 
 let passed = 0;
 let failed = 0;
