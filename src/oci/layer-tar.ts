@@ -84,9 +84,12 @@ export class LayerTar {
     }
   }
 
-  /** There are no more bytes. The blocks of zeros at the end may be missing, as they are in what some tools make. */
+  /**
+   * There are no more bytes. The blocks of zeros at the end, and the padding behind the last content, may be missing, as they
+   * are in what some tools make (umoci insert): the diff id says that the layer is whole.
+   */
   end(): void {
-    const between = this.#state === 'header' && this.#gathered.length === 0;
+    const between = this.#state === 'padding' || (this.#state === 'header' && this.#gathered.length === 0);
     if (this.#state !== 'end' && (!between || this.#pax !== undefined || this.#long.path || this.#long.linkpath))
       throw badLayer(this.#what, `its archive ends early, after ${this.#position} bytes`);
   }
