@@ -15,6 +15,7 @@ describe('the contract of every command', () => {
         'inspect',
         'keygen',
         'lock',
+        'nitro kernel',
         'nitro pack',
         'nitro sign',
         'nitro unpack',
