@@ -1,7 +1,7 @@
 import { AtomaError, usageError } from '../../core/errors.ts';
-import { type Certificate, parseCertificate } from '../certificate.ts';
+import type { Certificate } from '../certificate.ts';
 import type { SignedJson } from '../types.ts';
-import { type Collateral, readCertificate } from './collateral.ts';
+import { type Collateral, readCertificate, readQuotedCertificate } from './collateral.ts';
 import { commonName, DerError } from './der.ts';
 import { verifyP256 } from './ecdsa.ts';
 import { readPemChain } from './pem.ts';
@@ -48,10 +48,7 @@ export function findPckChain(quote: Quote, collateral: Collateral, roots: Certif
         'quote: expected three certificates in PEM: PCK certificate, its authority, root',
       );
     }
-    // Authorities and root are the same in every quote and often among the endorsements, read already.
-    const [leaf, authority, root] = ders.map(
-      (der) => known.find((one) => one.der.equals(der)) ?? parseCertificate(der, 'certificate of the quote'),
-    );
+    const [leaf, authority, root] = ders.map(readQuotedCertificate);
     return { leaf, authority, root };
   }
   const leaves = known.filter((one) => nameOf(one).includes(NAMES.pck));

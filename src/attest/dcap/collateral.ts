@@ -70,3 +70,20 @@ const readQeIdentity = once(
     signed,
   }),
 );
+
+const REMEMBERED = 256;
+const seen = new Map<string, Certificate>();
+
+/**
+ * A certificate out of a quote. Machines that attest again and again have the same ones, so the last 256 different ones
+ * are read once; what is remembered is how the bytes read, never whether they hold. Throws `ERR_CERTIFICATE_MALFORMED`.
+ */
+export function readQuotedCertificate(der: Buffer): Certificate {
+  const key = der.toString('base64');
+  const certificate = seen.get(key) ?? parseCertificate(der, 'certificate of the quote');
+  seen.delete(key);
+  seen.set(key, certificate);
+  const [oldest] = seen.keys();
+  if (seen.size > REMEMBERED && oldest !== undefined) seen.delete(oldest);
+  return certificate;
+}
