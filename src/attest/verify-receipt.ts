@@ -7,7 +7,8 @@ import type { ReceiptClaims } from './receipt-claims.ts';
 import type { Claims, VerifyEvidenceOptions } from './types.ts';
 import { verifyEvidence } from './verify.ts';
 
-export interface ReceiptContext extends Pick<VerifyEvidenceOptions, 'allowSimulated' | 'now' | 'at'> {
+export interface ReceiptContext
+  extends Pick<VerifyEvidenceOptions, 'allowSimulated' | 'now' | 'at' | 'endorsements' | 'roots'> {
   receipt: Uint8Array;
   evidenceFile: EvidenceFile;
   /** The exact bytes of the request and the response. */
@@ -34,7 +35,7 @@ export async function verifyReceiptAgainst(context: ReceiptContext): Promise<{
   claims?: ReceiptClaims;
   evidence: Claims;
 }> {
-  const { evidenceFile, allowSimulated, now, at, maxAgeSeconds } = context;
+  const { evidenceFile, allowSimulated, now, at, endorsements, roots, maxAgeSeconds } = context;
   const verdict = verifyReceipt(context.receipt, {
     publicKey: evidenceFile.ed25519,
     now,
@@ -45,6 +46,8 @@ export async function verifyReceiptAgainst(context: ReceiptContext): Promise<{
     allowSimulated,
     now,
     ...(at === undefined ? {} : { at }),
+    ...(endorsements === undefined ? {} : { endorsements }),
+    ...(roots === undefined ? {} : { roots }),
   });
   const bound = checkIdentity(evidenceFile, evidence, evidenceFile.nonce);
   const { claims } = verdict;

@@ -1,17 +1,26 @@
 import {
+  type Acceptance,
+  appraisePlatform,
+  type Claims,
   checkIdentity,
   detectKind,
   type EvidenceFile,
   parseEvidenceFile,
+  type Tee,
   type VerifyEvidenceOptions,
   verifyEvidence,
 } from '../../attest/index.ts';
 import { hex } from '../../core/bytes.ts';
-import { compare, skipped } from '../../core/check.ts';
+import { type Check, compare, skipped } from '../../core/check.ts';
 import { compareMeasurement, type Expected } from './expect.ts';
 import type { Findings } from './report.ts';
 
-export type EvidenceTrust = VerifyEvidenceOptions & { nonce?: Uint8Array | undefined };
+/** What the user says of evidence: roots, time, endorsements; which TEE it must be of (`--kind`); what else is accepted. */
+export type EvidenceTrust = VerifyEvidenceOptions & {
+  nonce?: Uint8Array | undefined;
+  tee?: Tee | undefined;
+  acceptance?: Acceptance | undefined;
+};
 
 /** Evidence, in our file or as raw vendor bytes: signature to a root, debug, measurement, nonce, bound keys. */
 export async function verifyEvidenceFile(
@@ -25,13 +34,20 @@ export async function verifyEvidenceFile(
       ? await findings.step('file.format', () => parseEvidenceFile(bytes))
       : undefined;
   if (file === undefined && findings.checks.length > 0) return;
+  const { tee = file?.tee, ...options } = trust;
+  if (file) findings.add(compare('evidence.kind', tee ?? file.tee, file.tee));
   const verified = await findings.step('evidence.format', () =>
-    verifyEvidence(file?.evidence ?? bytes, { ...trust, ...(file ? { tee: file.tee } : {}) }),
+    verifyEvidence(file?.evidence ?? bytes, { ...options, ...(tee === undefined ? {} : { tee }) }),
   );
   if (!verified) return;
   const { claims, checks } = verified;
   findings.simulated ||= claims.simulated;
-  findings.add(...checks, ...compareMeasurement(expected, claims.measurement));
+  findings.add(
+    ...checks,
+    ...appraisePlatform(claims, trust.acceptance).filter(({ status }) => status !== 'skipped'),
+    ...compareMeasurement(expected, claims.measurement),
+  );
+  findings.notChecked.push(...checks.filter(({ id }) => id.endsWith('.revocation')).flatMap(notRevoked));
   if (file) {
     findings.add(...checkIdentity(file, claims, trust.nonce));
   } else {
@@ -39,7 +55,17 @@ export async function verifyEvidenceFile(
     findings.add(
       trust.nonce === undefined
         ? skipped('nonce.none', 'no --nonce: the evidence may be old')
-        : compare('nonce.equal', hex(trust.nonce), claims.nonce ? hex(claims.nonce) : 'none'),
+        : compareNonce(trust.nonce, claims),
     );
   }
 }
+
+/** Where there is one field of 64 bytes, a nonce stands at its beginning, zeros after it. */
+function compareNonce(nonce: Uint8Array, { nonce: found, reportData }: Claims): Check {
+  if (reportData === undefined) return compare('nonce.equal', hex(nonce), found ? hex(found) : 'none');
+  const padded = Buffer.concat([nonce], Math.max(nonce.length, reportData.length));
+  return compare('nonce.equal', hex(padded), hex(reportData), 'report_data');
+}
+
+const notRevoked = ({ status, detail }: Check): string[] =>
+  status === 'skipped' ? [`whether the vendor revoked a certificate: ${detail}`] : [];

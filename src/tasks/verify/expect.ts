@@ -4,8 +4,14 @@ import { type Measurement, registerLength } from '../../core/measurement.ts';
 
 /** Which measurement the user says is right. */
 export type Expected =
-  | { from: 'manifest' | 'flags'; tee: Exclude<Measurement['tee'], 'simulated'> | undefined; registers: Record<string, string> }
+  | {
+      from: 'manifest' | 'flags';
+      tee: Exclude<Measurement['tee'], 'simulated'> | undefined;
+      registers: Record<string, string>;
+    }
   | { from: 'none' };
+
+const HARDWARE = ['nitro', 'sgx', 'tdx', 'snp'] as const;
 
 /** Parses `--expect REGISTER=HEX` (repeatable) or `--expect none`. Throws `ERR_USAGE`. */
 export function parseExpect(values: string[]): Expected | undefined {
@@ -14,8 +20,8 @@ export function parseExpect(values: string[]): Expected | undefined {
   const registers: Record<string, string> = {};
   for (const value of values) {
     const [, name, digits] = /^([a-z]+\d?)=([0-9a-fA-F]+)$/.exec(value) ?? [];
-    const length = name === undefined ? undefined : (registerLength('nitro', name) ?? registerLength('sgx', name));
-    if (name === undefined || digits === undefined || length === undefined) {
+    const length = name && HARDWARE.map((tee) => registerLength(tee, name)).find((found) => found !== undefined);
+    if (name === undefined || digits === undefined || !length) {
       throw usageError('ERR_USAGE', `--expect: expected REGISTER=HEX, such as pcr0=..., or none; found "${value}"`);
     }
     if (digits.length !== length * 2) {
@@ -37,8 +43,14 @@ export function expectMeasurement(measurement: Measurement): Expected {
 /** What the flags leave open: a register of a part of the image does not say which image it is. */
 export function uncompared(expected: Expected): string[] {
   if (expected.from !== 'flags') return [];
-  const { pcr0, pcr1, pcr2, mrenclave } = expected.registers;
-  return pcr0 || (pcr1 && pcr2) || mrenclave ? [] : ['the rest of the image: --expect pcr0=HEX covers all of it'];
+  const { pcr0, pcr1, pcr2, mrenclave, mrtd, rtmr0, rtmr1, rtmr2, measurement } = expected.registers;
+  const domain = mrtd && rtmr0 && rtmr1 && rtmr2;
+  if (pcr0 || (pcr1 && pcr2) || mrenclave || domain || measurement) return [];
+  return [
+    mrtd || rtmr0 || rtmr1 || rtmr2
+      ? 'the rest of the trust domain: mrtd and rtmr0 to rtmr2 cover what it booted'
+      : 'the rest of the image: --expect pcr0=HEX covers all of it',
+  ];
 }
 
 /** The error for a file that cannot be judged without knowing what is right. */

@@ -1,9 +1,10 @@
-import { resolveSimulatedRoots } from '../../attest/index.ts';
+import { parseRoots, resolveSimulatedRoots, type Tee } from '../../attest/index.ts';
 import { fromHex, knownHex } from '../../core/bytes.ts';
 import { usageError } from '../../core/errors.ts';
 import { readSmallFile } from '../../core/files.ts';
 import type { OnProgress } from '../../core/progress.ts';
 import { readOwnerPublicKey, readXWingPrivateKey } from '../../keys/keys.ts';
+import { readEndorsements } from '../endorsements.ts';
 import { MAX_MANIFEST } from '../image.ts';
 import { type ManifestFacts, manifestFacts, verifyBuildManifest } from './build-manifest.ts';
 import { verifyEif } from './eif.ts';
@@ -11,13 +12,14 @@ import { type EvidenceTrust, verifyEvidenceFile } from './evidence.ts';
 import { type Expected, expectMeasurement, noExpectation, parseExpect, uncompared } from './expect.ts';
 import { fileKind } from './kind.ts';
 import { verifyReceiptByKey, verifyReceiptFile } from './receipt.ts';
-import { type FileResult, Findings, type Kind, type VerifyReport } from './report.ts';
+import { type FileResult, Findings, KINDS, type Kind, type VerifyReport } from './report.ts';
 import { verifySealedModel } from './sealed.ts';
 
 /** Flags of `verify`; paths are paths, times are dates. */
 export interface VerifyOptions {
   files: string[];
-  kind?: Kind | undefined;
+  /** Of evidence also the TEE: then it does not choose its own verifier. */
+  kind?: Kind | Tee | undefined;
   manifest?: string | undefined;
   expect: string[];
   owner?: string | undefined;
@@ -29,6 +31,13 @@ export interface VerifyOptions {
   nonce?: string | undefined;
   maxAge?: number | undefined;
   at?: Date | undefined;
+  /** A file or a directory. */
+  endorsements?: string | undefined;
+  /** PEM, in place of the vendor's pinned root. */
+  root?: string | undefined;
+  /** Intel's status names (`--accept-tcb`), product lines denied by default (`--accept-product`). */
+  acceptTcb?: string[] | undefined;
+  acceptProduct?: string[] | undefined;
   allowSimulated: string[];
   onProgress?: OnProgress;
 }
@@ -42,7 +51,9 @@ const MAX_MESSAGE = 256 << 20;
 export async function verify(options: VerifyOptions): Promise<VerifyReport> {
   const context = await readContext(options);
   const files: [file: string, kind: Kind][] = [];
-  for (const file of options.files) files.push([file, options.kind ?? (await fileKind(file))]);
+  const { kind } = options;
+  const wanted = kind !== undefined && isTee(kind) ? 'evidence' : kind;
+  for (const file of options.files) files.push([file, wanted ?? (await fileKind(file))]);
   requireUsed(
     options,
     files.map(([, kind]) => kind),
@@ -55,6 +66,8 @@ export async function verify(options: VerifyOptions): Promise<VerifyReport> {
     results,
   };
 }
+
+const isTee = (kind: Kind | Tee): kind is Tee => !(KINDS as readonly string[]).includes(kind);
 
 type Demand = keyof typeof FLAGS;
 /** Flags that ask for something to hold. */
@@ -69,14 +82,19 @@ const FLAGS = {
   response: '--response',
   nonce: '--nonce',
   maxAge: '--max-age',
+  endorsements: '--endorsements',
+  root: '--root',
+  acceptTcb: '--accept-tcb',
+  acceptProduct: '--accept-product',
 } as const;
+const OF_EVIDENCE: Demand[] = ['manifest', 'expect', 'endorsements', 'root', 'acceptTcb', 'acceptProduct'];
 const OF_RECEIPTS: Demand[] = ['request', 'response', 'nonce', 'maxAge'];
 const READS: Record<Kind | 'receipt by key', Demand[]> = {
   'build-manifest': [],
   eif: ['manifest', 'expect'],
   'sealed-model': ['manifest', 'owner', 'key'],
-  evidence: ['manifest', 'expect', 'nonce'],
-  receipt: ['manifest', 'expect', 'evidence', ...OF_RECEIPTS],
+  evidence: [...OF_EVIDENCE, 'nonce'],
+  receipt: [...OF_EVIDENCE, 'evidence', ...OF_RECEIPTS],
   'receipt by key': ['publicKey', ...OF_RECEIPTS],
 };
 
@@ -112,6 +130,10 @@ async function readContext(options: VerifyOptions): Promise<Context> {
       allowSimulated: await resolveSimulatedRoots(options.allowSimulated),
       now: new Date(),
       ...(options.at ? { at: options.at } : {}),
+      ...(options.endorsements ? { endorsements: await readEndorsements(options.endorsements) } : {}),
+      ...(options.root ? { roots: parseRoots(await readSmallFile(options.root, 'root certificate')) } : {}),
+      acceptance: { tcb: options.acceptTcb, products: options.acceptProduct },
+      tee: options.kind !== undefined && isTee(options.kind) ? options.kind : undefined,
       nonce: options.nonce === undefined ? undefined : hexFlag('--nonce', options.nonce),
     },
   };

@@ -1,4 +1,5 @@
 import {
+  appraisePlatform,
   layerChecks,
   parseEvidenceFile,
   type ReceiptContext,
@@ -35,6 +36,8 @@ export async function verifyReceiptFile(
     allowSimulated: trust.allowSimulated,
     now: trust.now,
     ...(trust.at ? { at: trust.at } : {}),
+    ...(trust.endorsements ? { endorsements: trust.endorsements } : {}),
+    ...(trust.roots ? { roots: trust.roots } : {}),
     ...(inputs.request ? { request: inputs.request } : {}),
     ...(inputs.response ? { response: inputs.response } : {}),
     ...(inputs.modelDigest ? { modelDigest: inputs.modelDigest } : {}),
@@ -48,7 +51,12 @@ export async function verifyReceiptFile(
   const [receiptChecks, rootChecks] = [true, false].map((own) =>
     result.checks.filter((check) => check.id.startsWith('receipt.') === own),
   ) as [typeof result.checks, typeof result.checks];
-  findings.add(...rootChecks, ...compareMeasurement(expected, result.evidence.measurement), ...receiptChecks);
+  findings.add(
+    ...rootChecks,
+    ...appraisePlatform(result.evidence, trust.acceptance).filter(({ status }) => status !== 'skipped'),
+    ...compareMeasurement(expected, result.evidence.measurement),
+    ...receiptChecks,
+  );
 }
 
 const digest = (bytes: Uint8Array): string => hex(sha256(bytes));
