@@ -1,11 +1,11 @@
-import { missingError, usageError } from '../core/errors.ts';
+import { usageError } from '../core/errors.ts';
 import { detectKind } from './kind.ts';
 import type { Tee, Verified, VerifyEvidenceOptions } from './types.ts';
 
 /**
  * Verifies evidence of any TEE with that TEE's verifier. `tee` is the kind that the caller expects, so that evidence does
  * not choose its own verifier; without it the kind found is used, and is part of the claims.
- * Throws `ERR_EVIDENCE_KIND` (exit 2) for anything else and `ERR_EVIDENCE_UNSUPPORTED` (exit 5) for TEEs not built in yet.
+ * Throws `ERR_EVIDENCE_KIND` (exit 2) for anything else.
  */
 export async function verifyEvidence(
   evidence: Uint8Array,
@@ -26,9 +26,8 @@ export async function verifyEvidence(
       return (await import('./nitro.ts')).verifyNitro(evidence, options);
     case 'snp':
       return (await import('./snp/verify.ts')).verifySnp(evidence, options);
-    default:
-      throw missingError('ERR_EVIDENCE_UNSUPPORTED', `this version verifies no ${found} evidence`, {
-        hint: 'a newer atoma-tee may',
-      });
+    case 'sgx':
+    case 'tdx':
+      return (await import('./dcap/verify.ts')).verifyDcap(evidence, options);
   }
 }
