@@ -9,7 +9,7 @@ import type { BootFacts } from './console.ts';
  * `ERR_ENCLAVE_ENDED` (the program ended), `ERR_ENCLAVE_SILENT` where `silent`.
  */
 export function bootError(facts: BootFacts, how: string, { silent = false } = {}): AtomaError {
-  const { stage, status, tail, panic, memory, ramdisk, modules } = facts;
+  const { stage, status, tail, panic, memory, ramdisk, incomplete, modules } = facts;
   const options = (hint?: string): ErrorOptions => ({
     ...(hint === undefined ? {} : { hint }),
     details: { stage, status, console: [...tail] },
@@ -28,6 +28,10 @@ export function bootError(facts: BootFacts, how: string, { silent = false } = {}
     const why = `expected a ramdisk that the kernel can unpack, and it says: ${ramdisk}`;
     return fail('ERR_ENCLAVE_BOOT', why, 'the image is damaged or was cut off: build it again');
   }
+  if (incomplete !== undefined) {
+    const hint = 'give it more memory: --memory MIB; if it has enough, the image was cut off when it was made';
+    return usageError('ERR_ENCLAVE_MEMORY', `the enclave's ramdisk is incomplete: ${incomplete}`, options(hint));
+  }
   if (panic !== undefined) {
     const noInit = /No working init found|Unable to mount root fs|Requested init/.test(panic);
     return fail(
@@ -39,7 +43,7 @@ export function bootError(facts: BootFacts, how: string, { silent = false } = {}
     );
   }
   if (stage === 'nothing') {
-    const why = `expected a kernel that starts, and ${how}; nothing was printed`;
+    const why = `expected a kernel that starts, and ${how}: no line of a kernel was printed`;
     return fail(
       silent ? 'ERR_ENCLAVE_SILENT' : 'ERR_ENCLAVE_BOOT',
       why,

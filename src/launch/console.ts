@@ -16,6 +16,8 @@ export interface BootFacts {
   panic?: string;
   memory?: string;
   ramdisk?: string;
+  /** The init's own look at the ramdisks found them incomplete. */
+  incomplete?: string;
   modules: string[];
   /** The error with which the program ended, "ERR_...: ...". */
   error?: string;
@@ -67,7 +69,7 @@ function learn(facts: BootFacts, line: string): void {
     reach(facts, 'init');
     const [, status] = /^the program ended with status (\d{1,3})\b/.exec(said) ?? [];
     if (status !== undefined) facts.status = Number(status);
-    if (/not unpacked whole/.test(said)) facts.memory ??= line;
+    if (/not unpacked whole/.test(said)) facts.incomplete ??= line;
     if (/^cannot load .*\.ko/.test(said) && facts.modules.length < MOST_MODULES) facts.modules.push(line);
     return;
   }
