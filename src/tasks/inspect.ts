@@ -1,17 +1,16 @@
 import { ClaimFailure } from '../attest/claim-reader.ts';
-import { type AttestationDocument, parseDocument } from '../attest/document.ts';
-import { detectKind, parseEvidenceFile } from '../attest/index.ts';
 import { RECEIPT_LIMIT } from '../attest/receipt.ts';
 import { decodeReceiptClaims } from '../attest/receipt-claims.ts';
 import { hex } from '../core/bytes.ts';
 import { parseSign1 } from '../core/cose.ts';
-import { missingError, usageError } from '../core/errors.ts';
+import { usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { readXWingPrivateKey } from '../keys/keys.ts';
 import { inspectEif, nitroCliDescription } from '../nitro/index.ts';
 import { inspectSealed } from '../seal/index.ts';
 import { readManifest } from './image.ts';
+import { inspectEvidence } from './inspect-evidence.ts';
 import { fileKind } from './verify/kind.ts';
 
 /**
@@ -54,43 +53,6 @@ async function inspectManifest(path: string) {
     owner: externalParameters.owner,
     ...internalParameters,
     inputs: resolvedDependencies.map(({ name, uri, digest }) => ({ name: name ?? uri, ...digest })),
-  };
-}
-
-async function inspectEvidence(bytes: Buffer) {
-  const file = detectKind(bytes) === 'evidence-file' ? parseEvidenceFile(bytes) : undefined;
-  const evidence = file?.evidence ?? bytes;
-  const tee = detectKind(evidence);
-  if (tee !== 'simulated' && tee !== 'nitro') {
-    throw missingError('ERR_EVIDENCE_UNSUPPORTED', `this version describes Nitro-shaped evidence only, found ${tee}`);
-  }
-  const message = parseSign1(evidence, { what: 'evidence', maxBytes: 1 << 16, tag: 'optional', form: 'any' });
-  return {
-    kind: 'evidence',
-    verified: false,
-    tee,
-    ...(await describeDocument(parseDocument(message.payload, 'any'))),
-    ...(file ? { ed25519: hex(file.ed25519) } : {}),
-  };
-}
-
-async function describeDocument(document: AttestationDocument) {
-  const { parseCertificate } = await import('../attest/certificate.ts');
-  const shown = (bytes: Uint8Array | null) => (bytes ? hex(bytes) : null);
-  const certificates = [...document.cabundle, document.certificate].map((der) => parseCertificate(der, 'certificate'));
-  return {
-    moduleId: document.moduleId,
-    time: new Date(document.timestamp).toISOString(),
-    pcrs: Object.fromEntries([...document.pcrs].map(([index, value]) => [`pcr${index}`, hex(value)])),
-    publicKey: shown(document.publicKey),
-    userData: shown(document.userData),
-    nonce: shown(document.nonce),
-    certificates: certificates.map(({ x509, notBefore, notAfter, fingerprint }) => ({
-      subject: x509.subject.replaceAll('\n', ', '),
-      notBefore: notBefore.toISOString(),
-      notAfter: notAfter.toISOString(),
-      fingerprint,
-    })),
   };
 }
 

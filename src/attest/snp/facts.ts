@@ -1,10 +1,19 @@
 import { hex } from '../../core/bytes.ts';
+import type { SnpMeasurement } from '../../core/measurement.ts';
 import type { ProductLine } from '../roots/amd.ts';
 import type { SnpReport } from './report.ts';
 import { lineOfCpu, readTcb, showTcb } from './tcb.ts';
 
 /** Bits of PLATFORM_INFO (SEV-SNP ABI, attestation report). */
 const PLATFORM = ['smt', 'tsme', 'ecc', 'rapl-disabled', 'ciphertext-hiding', 'alias-check-complete', '', 'tio'];
+
+export const reportMeasurement = (report: SnpReport): SnpMeasurement => ({
+  tee: 'snp',
+  measurement: hex(report.measurement),
+  hostdata: hex(report.hostData),
+  idkeydigest: hex(report.idKeyDigest),
+  authorkeydigest: hex(report.authorKeyDigest),
+});
 
 /** What a report says beside its measurement, in words. `line` is the certificate's; without one the CPUID's, else the bytes. */
 export function reportFacts(report: SnpReport, line?: ProductLine): Record<string, string> {

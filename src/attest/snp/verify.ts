@@ -9,7 +9,7 @@ import { trustedRoots } from '../roots/pinned.ts';
 import { type Claims, NO_ENDORSEMENTS, type Verified, type VerifyEvidenceOptions } from '../types.ts';
 import { buildChain, chipFits, findKey, parseAll, tcbFits } from './chain.ts';
 import type { EndorsementKey } from './endorsement-key.ts';
-import { reportFacts } from './facts.ts';
+import { reportFacts, reportMeasurement } from './facts.ts';
 import { parseReport, type SnpReport } from './report.ts';
 import { lineOfCpu, notNewer, readTcb, showTcb } from './tcb.ts';
 
@@ -128,13 +128,7 @@ function snpClaims(report: SnpReport, key: EndorsementKey): Claims {
   return {
     tee: 'snp',
     simulated: false,
-    measurement: {
-      tee: 'snp',
-      measurement: hex(report.measurement),
-      hostdata: hex(report.hostData),
-      idkeydigest: hex(report.idKeyDigest),
-      authorkeydigest: hex(report.authorKeyDigest),
-    },
+    measurement: reportMeasurement(report),
     debug: report.policy.debug,
     reportData: report.reportData,
     ...(isZero(chip) ? {} : { platform: hex(chip) }),
