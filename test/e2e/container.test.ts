@@ -116,6 +116,9 @@ describe('refused, with nothing left behind', () => {
     cpSync(at('python.oci'), at('swapped.oci'), { recursive: true });
     ok(atomaTee(['lock', copy]));
     sh('umoci', ['config', '--image', `${at('swapped.oci')}:latest`, '--config.env', 'LD_PRELOAD=/evil.so']);
+    // The layout still holds the locked image, and that is what is built; once it is gone, nothing else takes its place.
+    ok(atomaTee(['build', copy, '--out', at('dist-swapped')]));
+    sh('umoci', ['gc', '--layout', at('swapped.oci')]);
     const cache = { XDG_CACHE_HOME: at('swapped-cache') };
     warmBase(cache.XDG_CACHE_HOME);
     const outcome = atomaTee(['build', copy, '--json'], { env: cache });
