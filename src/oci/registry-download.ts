@@ -1,4 +1,4 @@
-import { open, rm } from 'node:fs/promises';
+import { type FileHandle, open, rm } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { setTimeout as pause } from 'node:timers/promises';
 import { AtomaError } from '../core/errors.ts';
@@ -44,7 +44,7 @@ export async function* download(
   let kept = false;
   try {
     for await (const chunk of verified(resumed(job), layer, what)) {
-      await out.writeFile(chunk).catch((error) => {
+      await writeAll(out, chunk).catch((error) => {
         throw full(error);
       });
       done += chunk.length;
@@ -61,6 +61,10 @@ export async function* download(
     if (!kept) await rm(place, { force: true });
     keep();
   }
+}
+
+async function writeAll(out: FileHandle, chunk: Uint8Array): Promise<void> {
+  for (let done = 0; done < chunk.length; ) done += (await out.write(chunk, done)).bytesWritten;
 }
 
 async function* resumed({ client, layer, limits, what, signal }: Download): AsyncGenerator<Uint8Array> {

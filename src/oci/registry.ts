@@ -92,7 +92,9 @@ class RegistryStore implements BlobStore {
     const digest = knownDigest(layer.digest);
     const what = `the layer ${layer.digest} of ${this.what}`;
     const path = await this.#cache.archive(digest);
-    if (path !== null) return byteStream(verified(fileBytes(path, layer.size + 1), layer, what));
+    // The file has just been compared with its digest; once more would cost as much again.
+    if (path !== null)
+      return byteStream(verified(fileBytes(path, layer.size + 1), { ...layer, digest: undefined }, what));
     if (this.#options.offline) throw offline(this.what, `its layer ${layer.digest} is not in the cache`);
     const job = { client: this.#client, layer, limits: this.#limits, what, signal: this.#options.signal };
     return byteStream(download(job, digest, this.#cache, this.#options.onProgress));
