@@ -77,10 +77,9 @@ function remote(text: string, rest: string): ImageReference {
   const first = slash === -1 ? rest : rest.slice(0, slash);
   if (rest.startsWith('//')) throw bad(text, 'a URL', 'leave "//" out: oci:REGISTRY/REPOSITORY:TAG');
   // "ubuntu/python" has no registry: a registry shows itself by a dot or a port, or is localhost, as in Docker.
-  if (slash === -1 || !/[.:]|^localhost$/i.test(first) || !REGISTRY.test(first)) {
+  if (slash === -1 || !/[.:]|^localhost$/i.test(first) || !REGISTRY.test(first) || !URL.canParse(`https://${first}`)) {
     throw bad(text, 'no registry', 'the registry comes first and is never guessed: oci:REGISTRY/REPOSITORY:TAG');
   }
-  if (Number(/:(\d+)$/.exec(first)?.[1] ?? 1) > 65535) throw bad(text, 'a port beyond 65535');
   const [, name = '', tag, digest] = /^([^:@]*)(?::([^@]*))?(?:@(.*))?$/.exec(rest.slice(slash + 1)) ?? [];
   if (name.length > MAX_NAME || !REPOSITORY.test(name)) throw bad(text, 'a repository name that no registry takes');
   if (tag !== undefined && !TAG.test(tag)) throw bad(text, 'a tag that no registry takes');

@@ -68,6 +68,8 @@ export function exchange({ url, headers, form, env, limits, signal }: Exchange):
     request.on('close', () => signal?.removeEventListener('abort', stop));
     request.on('response', (response) => {
       settled();
+      // Whoever reads the body sees its failure; where nobody does, it is no failure of ours.
+      response.on('error', () => {});
       resolve(response);
     });
     request.on('error', (error) => {

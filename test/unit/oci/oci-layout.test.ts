@@ -1,4 +1,5 @@
-import { rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
@@ -171,6 +172,27 @@ test("Docker's own media types, and the name that containerd gives", async () =>
     const image = await openText(`${layout(blobs, entry)}:${tag}`);
     expect(image.layers).toMatchObject([{ digest: layer.digest, compression: 'gzip', diffId: digestOf(tar) }]);
   }
+});
+
+test('digests by SHA-512', async () => {
+  const dir = temporaryDirectory();
+  mkdirSync(join(dir, 'blobs/sha512'), { recursive: true });
+  const add = (mediaType: string, bytes: Buffer) => {
+    const hex = createHash('sha512').update(bytes).digest('hex');
+    writeFileSync(join(dir, 'blobs/sha512', hex), bytes);
+    return { mediaType, digest: `sha512:${hex}`, size: bytes.length };
+  };
+  const tar = await layerTar();
+  const config = add(TYPES.config, Buffer.from(JSON.stringify(configOf([tar]))));
+  const document = { schemaVersion: 2, config, layers: [add(TYPES.layer, tar)] };
+  const manifest = add(TYPES.manifest, Buffer.from(JSON.stringify(document)));
+  new Blobs().write(dir, { schemaVersion: 2, manifests: [manifest] });
+  const image = await openText(`oci-layout:${dir}`);
+  expect(image.digest).toBe(manifest.digest);
+  const [layer] = image.layers;
+  expect(layer && (await bytesOf(await layer.open()))).toEqual(tar);
+  writeFileSync(join(dir, 'blobs/sha512', manifest.digest.slice(7)), JSON.stringify(document).replace('2', '1'));
+  await refusal(openText(`oci-layout:${dir}`), 'ERR_OCI_DIGEST', 3, /found sha512:/);
 });
 
 describe('attacks', () => {
