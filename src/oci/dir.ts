@@ -62,7 +62,7 @@ export async function flattenDirectory(
   const leftOut = { ...NOTHING_LEFT_OUT, special: special.count };
   const entries = found.map(({ entry }) => entry);
   const flat: FlatImage = { entries, diffIds: [], leftOut, notes: notesOf(leftOut), directory: path };
-  return { ...flat, digest: listingDigest(encodeListing(flat, null)) };
+  return { ...flat, digest: `sha256:${listingDigest(encodeListing(flat, null))}` };
 }
 
 /** One regular file, as `flattenDirectory` would list it in its directory. Throws `ERR_ROOTFS_CHANGED`, `ERR_FILE_*`. */
