@@ -61,8 +61,12 @@ const SERIAL_BYTES = 21;
  * Throws `ERR_CERTIFICATE_MALFORMED` (exit 2).
  */
 export function parseCertificate(bytes: Uint8Array, what: string): Certificate {
+  const der = Buffer.from(bytes);
+  const name = fingerprint(der);
+  const known = remembered.get(name);
+  if (known !== undefined) return known;
   try {
-    return read(Buffer.from(bytes));
+    return remember(name, read(der));
   } catch (cause) {
     const why = cause instanceof Malformed ? cause.message : 'not an X.509 certificate in DER';
     throw usageError('ERR_CERTIFICATE_MALFORMED', `${what}: ${why}`, { cause });
@@ -71,6 +75,20 @@ export function parseCertificate(bytes: Uint8Array, what: string): Certificate {
 
 /** Becomes `ERR_CERTIFICATE_MALFORMED` in parseCertificate; CRLs share it. */
 export class Malformed extends Error {}
+
+/**
+ * The library takes longer to read a certificate than OpenSSL to check its signature, and issuers come again and again. The
+ * same bytes give the same certificate, so whoever fills this up gains nothing; nobody may change what comes out of it.
+ */
+const remembered = new Map<string, Certificate>();
+const MOST_REMEMBERED = 256;
+
+function remember(name: string, certificate: Certificate): Certificate {
+  const [oldest] = remembered.keys();
+  if (remembered.size >= MOST_REMEMBERED && oldest !== undefined) remembered.delete(oldest);
+  remembered.set(name, certificate);
+  return certificate;
+}
 
 /** The library's certificate, opened: its own view does not show the version, and parses extensions that are not for us. */
 class Parsed extends x509.X509Certificate {

@@ -10,6 +10,7 @@ import { readTcb } from './tcb.ts';
 
 /** A directory of endorsements may hold those of a whole rack. */
 const MOST_CERTIFICATES = 4096;
+const INTERMEDIATES = AMD_INTERMEDIATES.flatMap((pem) => fromPem(pem));
 
 /** Parses what is a certificate; the rest is another vendor's, or rubbish that proves nothing by being skipped. */
 export function parseAll(list: Uint8Array[]): Certificate[] {
@@ -66,8 +67,7 @@ export function tcbFits(report: SnpReport, { tcb, line }: EndorsementKey): boole
  * `roots` are those that the caller believes in. Nothing is judged here.
  */
 export function buildChain(key: EndorsementKey, roots: Certificate[], { certificates }: Endorsements): Certificate[] {
-  const known = AMD_INTERMEDIATES.flatMap((pem) => fromPem(pem));
-  const authorities = [...roots, ...parseAll([...certificates, ...known]).filter(({ ca }) => ca)];
+  const authorities = [...roots, ...parseAll([...certificates, ...INTERMEDIATES]).filter(({ ca }) => ca)];
   const chain = [key.certificate];
   // AMD's chains have three certificates; one more shows a detour, which the check refuses.
   while (chain.length < 4) {
