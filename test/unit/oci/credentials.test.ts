@@ -174,7 +174,7 @@ describe('credential helpers', () => {
   });
 
   test.each([
-    ['is missing', null, /cannot be started \(ENOENT\)/],
+    ['is missing', null, /cannot be started \((ENOENT|EACCES)\)/],
     ['fails', 'echo top secret; echo top secret >&2; exit 3', /ended with status 3/],
     ['is killed', 'kill -9 $$', /ended with status null/],
     ['says nothing', ':', /did not answer with/],
