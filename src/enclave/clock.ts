@@ -14,7 +14,7 @@ export function trustClock(timestamp: number): void {
   const result = libc().setClock(timestamp);
   const done =
     result < 0 ? `could not be set: ${new SyscallError('clock_settime', result).message}` : 'set from the NSM';
-  say(`the clock was ${(-off / 1000).toFixed(0)} s off and ${done}`);
+  say(`the clock was ${Math.round(Math.abs(off) / 1000)} s ${off > 0 ? 'slow' : 'fast'} and ${done}`);
 }
 
 /** Without a module there is only this: an image cannot run before it was made. */

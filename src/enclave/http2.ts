@@ -33,7 +33,7 @@ export interface Request {
 
 export interface Response {
   status: number;
-  headers: Record<string, string>;
+  headers: Record<string, string | string[]>;
   /** Bytes, or a stream of known length (its `content-length` is in the headers). */
   body: Uint8Array | Readable;
 }

@@ -1,14 +1,12 @@
-import { fromHex } from '../core/bytes.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import { type Handler, jsonError, type Request, type Response } from './http2.ts';
 import { type InferRequest, parseInferRequest, RequestError } from './infer-request.ts';
 import type { OnnxModel, TensorSpec, TensorValue } from './onnx-model.ts';
+import { ATTESTATION_PATH, attestationRoute, json, readNonce, receiptHeader, timingHeader } from './own-routes.ts';
 import type { Answered } from './receipts.ts';
 
 /** Of this program, for `GET /v2`. */
 export const SERVER_VERSION = '0.1.0';
-/** Fresh evidence per second, and how many may come at once: a quote costs the TEE more than it costs to ask. */
-const EVIDENCE_RATE = { perSecond: 2, burst: 10 };
 
 export interface ServerParts {
   config: MeasuredConfig;
@@ -22,18 +20,9 @@ export interface ServerParts {
  * one model in one version, and its evidence. Every answer to an inference carries a receipt over the exact bytes.
  */
 export function createInferenceServer({ config, model, sign, evidenceFile }: ServerParts): Handler {
-  const evidenceBucket = tokenBucket(EVIDENCE_RATE);
   const { project: name, projectVersion: version } = config;
 
-  const attestation = async (query: URLSearchParams): Promise<Response> => {
-    const text = query.get('nonce');
-    const nonce = text === null ? undefined : fromHex(text);
-    if (nonce === null || (nonce !== undefined && (nonce.length < 16 || nonce.length > 64))) {
-      return jsonError(400, 'expected a nonce of 16 to 64 bytes in hex');
-    }
-    if (nonce !== undefined && !evidenceBucket()) return jsonError(429, 'too many requests for fresh evidence');
-    return json(await evidenceFile(nonce));
-  };
+  const attestation = attestationRoute(evidenceFile);
 
   const infer = async ({ body, headers }: Request): Promise<Response> => {
     const received = performance.now();
@@ -51,10 +40,8 @@ export function createInferenceServer({ config, model, sign, evidenceFile }: Ser
       ...answer,
       headers: {
         ...answer.headers,
-        // A byte sequence of RFC 8941 section 3.3.5.
-        'atoma-receipt': `:${Buffer.from(receipt).toString('base64')}:`,
-        // Milliseconds (W3C Server Timing): the model, and the whole request from its last byte to its receipt.
-        'server-timing': `model;dur=${executionTimeMs.toFixed(3)}, total;dur=${(performance.now() - received).toFixed(3)}`,
+        'atoma-receipt': receiptHeader(receipt),
+        'server-timing': timingHeader('model', executionTimeMs, received),
       },
     };
   };
@@ -99,7 +86,7 @@ export function createInferenceServer({ config, model, sign, evidenceFile }: Ser
           return () => json({ live: true });
         case '/v2/health/ready':
           return () => json({ ready: true });
-        case '/.well-known/attestation':
+        case ATTESTATION_PATH:
           return () => attestation(new URLSearchParams(query));
       }
       return undefined;
@@ -128,26 +115,11 @@ export function createInferenceServer({ config, model, sign, evidenceFile }: Ser
   };
 }
 
-const json = (body: Buffer | object): Response => ({
-  status: 200,
-  headers: { 'content-type': 'application/json' },
-  body: Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body)),
-});
-
 const tensorMetadata = ({ name, type, shape }: TensorSpec) => ({
   name,
   datatype: type,
   shape: shape.map((size) => (typeof size === 'number' ? size : -1)),
 });
-
-function readNonce(header: string | string[] | undefined): Uint8Array | undefined {
-  if (header === undefined) return undefined;
-  const nonce = typeof header === 'string' ? fromHex(header) : null;
-  if (nonce === null || nonce.length < 8 || nonce.length > 64) {
-    throw new RequestError(400, 'atoma-nonce: expected 8 to 64 bytes in hex');
-  }
-  return nonce;
-}
 
 function decode(text: string): string | null {
   try {
@@ -155,18 +127,4 @@ function decode(text: string): string | null {
   } catch {
     return null;
   }
-}
-
-/** True while there is a token to take. */
-function tokenBucket({ perSecond, burst }: { perSecond: number; burst: number }): () => boolean {
-  let tokens = burst;
-  let last = performance.now();
-  return () => {
-    const now = performance.now();
-    tokens = Math.min(burst, tokens + ((now - last) / 1000) * perSecond);
-    last = now;
-    if (tokens < 1) return false;
-    tokens -= 1;
-    return true;
-  };
 }

@@ -1,12 +1,19 @@
 /** Entry of the enclave program: bundled into one file (scripts/build.ts), measured in every image. */
 import { AtomaError } from '../core/errors.ts';
-import { runEnclave } from './program.ts';
 
+/** The other role: see command-start.ts. */
+export const START = 'start';
+
+if (process.argv[2] === START) {
+  const { startCommand } = await import('./command-start.ts');
+  startCommand();
+}
 try {
-  await runEnclave();
-  process.exit(0);
+  const { runEnclave } = await import('./program.ts');
+  const starter = [process.execPath, '--no-warnings', process.argv[1] ?? '', START];
+  process.exit(await runEnclave('/', starter));
 } catch (error) {
   // The console of an enclave is the host's to read.
-  console.error(error instanceof AtomaError ? `${error.code}: ${error.message}` : 'internal error');
+  console.error(`atoma-tee: ${error instanceof AtomaError ? `${error.code}: ${error.message}` : 'internal error'}`);
   process.exit(error instanceof AtomaError ? error.exitCode : 1);
 }

@@ -1,25 +1,33 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { AtomaError, EXIT } from '../core/errors.ts';
 import { MEASURED_CONFIG_PATH, MODEL_DIRECTORY } from '../core/layout.ts';
-import { parseMeasuredConfig } from '../core/measured-config.ts';
+import { type CommandRuntime, parseMeasuredConfig } from '../core/measured-config.ts';
+import { findOnnx } from '../model/onnx.ts';
 import { findAttester } from './attester.ts';
 import { type Channel, openChannel } from './channel.ts';
+import { runCommand } from './command.ts';
+import { createCommandServer } from './command-server.ts';
 import { connectHost } from './connect-host.ts';
 import { createIdentity } from './identity.ts';
 import { createInferenceServer } from './inference-server.ts';
-import { createReceiptSigner } from './receipts.ts';
+import { say } from './log.ts';
+import { loadOnnxModel } from './onnx-model.ts';
+import { type Answered, createReceiptSigner } from './receipts.ts';
 import { unlockModel } from './unlock.ts';
 
 const LIMITS = { maxBody: 16 << 20, maxBuffered: 64 << 20, timeoutMs: 30_000 };
+/** A program may think longer than a session of onnxruntime's does. */
+const COMMAND_LIMITS = { ...LIMITS, timeoutMs: 120_000 };
 
 /**
  * The program of every image: reads its measured configuration, makes its keys and evidence, has its model's key
- * released, opens the model, and answers requests until its host hangs up. `root` is the image's root, for tests.
+ * released, opens the model, and answers requests until its host hangs up, or its command ends. Returns the status to end
+ * with. `root` is the image's root, for tests; `starter` becomes a command (command-start.ts).
  *
  * What fails before serving is told to the host and thrown.
  */
-export async function runEnclave(root = '/'): Promise<void> {
+export async function runEnclave(root = '/', starter: string[] = []): Promise<number> {
   const config = parseMeasuredConfig(readFileSync(join(root, MEASURED_CONFIG_PATH)));
   const channel = openChannel(await connectHost(root));
   const timings: Record<string, number> = {};
@@ -28,22 +36,74 @@ export async function runEnclave(root = '/'): Promise<void> {
     timings[step] = performance.now() - since;
     since = performance.now();
   };
+  const directory = join(root, MODEL_DIRECTORY);
+  const { runtime } = config;
   try {
     const attester = findAttester(channel, root);
     const identity = await createIdentity(attester);
-    const model = await unlockModel({ channel, attester, config }, join(root, MODEL_DIRECTORY), lap);
-    const handler = createInferenceServer({
-      config,
-      model,
-      sign: createReceiptSigner(config, identity, attester.securityMode),
-      evidenceFile: identity.evidenceFile,
-    });
-    await channel.status({ state: 'ready', timings });
-    await channel.serve(handler, LIMITS);
+    const files = await unlockModel({ channel, attester, config }, { root, directory }, lap);
+    const sign = createReceiptSigner(config, identity, attester.securityMode);
+    const { evidenceFile } = identity;
+    const ready = () => channel.status({ state: 'ready', timings });
+    if (runtime.kind === 'command') {
+      return await serveCommand({ runtime, channel, starter, sign, evidenceFile, lap, ready });
+    }
+    const model = await loadOnnxModel(join(directory, findOnnx(files)));
+    rmSync(directory, { recursive: true });
+    lap('session');
+    await ready();
+    await channel.serve(createInferenceServer({ config, model, sign, evidenceFile }), LIMITS);
+    return 0;
   } catch (error) {
     await reportFailure(channel, error);
     throw error;
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
   }
+}
+
+interface CommandParts {
+  runtime: CommandRuntime;
+  channel: Channel;
+  starter: string[];
+  sign: (answered: Answered) => Uint8Array;
+  evidenceFile: (nonce?: Uint8Array) => Promise<Buffer>;
+  lap: (step: string) => void;
+  ready: () => Promise<void>;
+}
+
+/** The model stays where it is, for the command. */
+async function serveCommand({
+  runtime,
+  channel,
+  starter,
+  sign,
+  evidenceFile,
+  lap,
+  ready,
+}: CommandParts): Promise<number> {
+  const command = await runCommand(runtime, starter);
+  lap('command ready');
+  const stopped = Promise.withResolvers<void>();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopped.resolve());
+  await ready();
+  const served = channel.serve(createCommandServer({ port: runtime.port, sign, evidenceFile }), COMMAND_LIMITS);
+  served.catch(() => {});
+  const ended = await Promise.race([command.ended, served.then(() => undefined), stopped.promise]);
+  if (ended === undefined) {
+    const { status, how } = await command.stop();
+    say(`the command was stopped and ended with ${how}`);
+    return served.then(
+      () => 0,
+      () => status,
+    );
+  }
+  say(`the command ended with ${ended.how}`);
+  await reportFailure(
+    channel,
+    new AtomaError('unexpected', 'ERR_ENCLAVE_COMMAND', `the command ended with ${ended.how}`),
+  );
+  return ended.status;
 }
 
 /** Our own errors hold no secrets; of any other error, nothing is told. */

@@ -1,30 +1,30 @@
-import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type Post, requestRelease } from '../broker/client.ts';
 import { knownHex } from '../core/bytes.ts';
 import { AtomaError, negativeError } from '../core/errors.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
-import { findOnnx } from '../model/onnx.ts';
 import { verifyHeaderSignature } from '../seal/header.ts';
-import { type ExtractSink, extract, openIndex, readHeader } from '../seal/open.ts';
+import { type ExtractSink, extract, type IndexFile, openIndex, readHeader } from '../seal/open.ts';
 import type { EnclaveAttester } from './attester.ts';
 import type { Channel } from './channel.ts';
-import { loadOnnxModel, type OnnxModel } from './onnx-model.ts';
+import { memoryError, requireMemory } from './memory.ts';
 
 /**
- * From a sealed model on an untrusted host to a loaded one: checks that the measured owner signed it, gets the content
- * key from a broker, opens it into `directory` (in memory), checks that it is the measured model, loads it, removes the
- * files. `lap` hears of each step's end.
+ * From a sealed model on an untrusted host to files in `directory` (in memory): checks that the measured owner signed it,
+ * gets the content key from a broker, opens it, checks that it is the measured model. From then on no broker releases the
+ * key to this launch again. `lap` hears of each step's end. The caller removes the directory, whatever happens.
  *
  * Throws `ERR_SEAL_*`, `ERR_RELEASE_*` (exit 4 where a broker refused), `ERR_ENCLAVE_MODEL_DIGEST` (exit 3),
- * `ERR_MODEL_NOT_ONNX`, `ERR_ENCLAVE_MODEL` (exit 2).
+ * `ERR_ENCLAVE_MEMORY` (exit 5).
  */
 export async function unlockModel(
   { channel, attester, config }: { channel: Channel; attester: EnclaveAttester; config: MeasuredConfig },
-  directory: string,
+  { root, directory }: { root: string; directory: string },
   lap: (step: string) => void,
-): Promise<OnnxModel> {
+): Promise<IndexFile[]> {
   const source = await channel.model();
+  requireMemory(source.size, config.runtime.kind, root);
   const parsed = await readHeader(source);
   const measured = {
     owner: knownHex(config.model.owner),
@@ -37,9 +37,12 @@ export async function unlockModel(
   );
   lap('attestation and release');
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    // Another program reads the model as another user; nobody else is in here.
+    const forOthers = config.runtime.kind === 'command';
     const index = await openIndex(source, parsed, key);
-    const { digest } = await extract(source, parsed, index, key, directorySink(directory));
+    const { digest } = await extract(source, parsed, index, key, directorySink(directory, forOthers)).catch((error) => {
+      throw error?.code === 'ENOSPC' ? memoryError('the model does not fit into memory', error) : error;
+    });
     // No broker releases the key to this launch again: from here on other people's bytes are parsed.
     key.fill(0);
     await attester.lock();
@@ -51,11 +54,8 @@ export async function unlockModel(
       );
     }
     lap('model open');
-    const model = await loadOnnxModel(join(directory, findOnnx(index.files)));
-    lap('session');
-    return model;
+    return index.files;
   } finally {
-    rmSync(directory, { recursive: true, force: true });
     await source.close();
   }
 }
@@ -77,12 +77,14 @@ async function askBrokers(channel: Channel, ask: (post: Post) => Promise<Buffer>
 }
 
 /** Into memory: synchronous writes cost less than a thread pool's round trips. Paths were judged with the index. */
-function directorySink(directory: string): ExtractSink {
+function directorySink(directory: string, forOthers: boolean): ExtractSink {
+  const [mode, fileMode] = forOthers ? [0o755, 0o444] : [0o700, 0o400];
+  mkdirSync(directory, { recursive: true, mode });
   return {
     async open({ path }) {
       const target = join(directory, path);
-      mkdirSync(dirname(target), { recursive: true, mode: 0o700 });
-      const fd = openSync(target, 'wx', 0o600);
+      mkdirSync(dirname(target), { recursive: true, mode });
+      const fd = openSync(target, 'wx', fileMode);
       return {
         async write(chunk) {
           for (let done = 0; done < chunk.length; ) done += writeSync(fd, chunk, done);

@@ -24,6 +24,29 @@ export interface Libc {
   setClock(milliseconds: number): number;
 }
 
+/** What only a starting command needs (command-start.ts). */
+export interface ProcessCalls {
+  chroot(path: string): number;
+  mount(source: string, target: string, flags: number): number;
+  /** glibc's: for all threads at once. */
+  setgroups(groups: number[]): number;
+  setgid(gid: number): number;
+  setuid(uid: number): number;
+  /** Of the calling thread, which is the one that execve keeps. */
+  prctl(option: number, a: number, b?: bigint | number): number;
+  /** No capabilities in any of the calling thread's sets. */
+  dropCapabilities(): number;
+  /** Soft and hard. */
+  setrlimit(resource: number, limit: number): number;
+  /** SIG_DFL; some signals cannot be set. */
+  defaultSignal(signal: number): number;
+  unblockSignals(): number;
+  /** Marks every descriptor from `first` on close-on-exec (Linux 5.11). */
+  closeOnExecFrom(first: number): number;
+  /** Returns only where it fails. */
+  execve(path: string, argv: string[], env: string[]): number;
+}
+
 /** errno.h of x86-64. */
 export const ERRNO = { EINTR: 4, EAGAIN: 11, EINPROGRESS: 115 } as const;
 
@@ -51,16 +74,21 @@ export function libc(): Libc {
   return functions;
 }
 
-function bindLibc(): Libc {
+/** Binds a function by its C prototype: its result, or an error's number below zero. */
+function binder(): (prototype: string) => (...args: unknown[]) => number {
   const koffi = loadKoffi();
   const library = koffi.load('libc.so.6');
-  const bind = (prototype: string) => {
+  return (prototype) => {
     const call = library.func(prototype);
-    return (...args: unknown[]): number => {
+    return (...args) => {
       const result = Number(call(...args));
       return result < 0 ? -koffi.errno() : result;
     };
   };
+}
+
+function bindLibc(): Libc {
+  const bind = binder();
   const read = bind('long read(int fd, void *into, size_t length)');
   const write = bind('long write(int fd, const void *bytes, size_t length)');
   const bindSocket = bind('int bind(int fd, const void *address, uint32_t length)');
@@ -103,6 +131,43 @@ function bindLibc(): Libc {
   };
 }
 
+export function processCalls(): ProcessCalls {
+  const bind = binder();
+  const mount = bind('int mount(const char *source, const char *target, void *type, unsigned long flags, void *data)');
+  const setgroups = bind('int setgroups(size_t count, const void *groups)');
+  const prctl = bind('int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)');
+  const setrlimit = bind('int setrlimit(int resource, const void *limit)');
+  const signal = bind('intptr_t signal(int number, intptr_t handler)');
+  const sigprocmask = bind('int sigprocmask(int how, const void *set, void *old)');
+  const capset = bind('int capset(const void *header, const void *data)');
+  const closeRange = bind('int close_range(unsigned int first, unsigned int last, int flags)');
+  return {
+    chroot: bind('int chroot(const char *path)'),
+    mount: (source, target, flags) => mount(source, target, null, flags, null),
+    setgroups: (groups) => setgroups(groups.length, Buffer.from(Uint32Array.from(groups).buffer)),
+    setgid: bind('int setgid(uint32_t gid)'),
+    setuid: bind('int setuid(uint32_t uid)'),
+    prctl: (option, a, b = 0) => prctl(option, a, b, 0, 0),
+    // linux/capability.h: version 3, this thread; effective, permitted and inheritable twice 32 bits, all zero.
+    dropCapabilities: () => capset(Buffer.from([0x22, 0x05, 0x08, 0x20, 0, 0, 0, 0]), Buffer.alloc(24)),
+    setrlimit(resource, limit) {
+      const both = Buffer.alloc(16);
+      both.writeBigUInt64LE(BigInt(limit), 0);
+      both.writeBigUInt64LE(BigInt(limit), 8);
+      return setrlimit(resource, both);
+    },
+    defaultSignal: (number) => signal(number, 0),
+    unblockSignals: () => sigprocmask(SIG_SETMASK, Buffer.alloc(128), null),
+    closeOnExecFrom: (first) => closeRange(first, 0xffffffff, CLOSE_RANGE_CLOEXEC),
+    execve(path, argv, env) {
+      const execve = bind('int execve(const char *path, const char **argv, const char **env)');
+      return execve(path, [...argv, null], [...env, null]);
+    },
+  };
+}
+
+const SIG_SETMASK = 2;
+const CLOSE_RANGE_CLOEXEC = 4;
 const SOL_SOCKET = 1;
 const SO_ERROR = 4;
 const CLOCK_REALTIME = 0;
