@@ -114,7 +114,7 @@ describe.runIf(tools)('the small kernel', () => {
         `kernel ${small.pin.version}`,
         'processors 2',
         'port atoma.0',
-        'random virtio_rng.0',
+        'random virtio_rng.0 none',
         'loopback up',
         'vsock yes',
         'modules none',

@@ -115,6 +115,18 @@ describe.runIf(tools)('the small kernel', () => {
     expect(left()).toEqual([]);
   });
 
+  test('is built elsewhere where the cache’s path means something to make', async () => {
+    cacheDir = join(cacheDir, 'a b:c $(shell false) # d');
+    const { cache, recipe } = await here(
+      await tinySource(`ifneq ($(words $(subst :, ,$(CURDIR))), 1)\n$(error no spaces or colons)\nendif\n${MAKEFILE}`),
+    );
+    const elsewhere = temporaryDirectory();
+    vi.stubEnv('TMPDIR', elsewhere);
+    expect(await smallKernel({ cache, recipe })).toMatchObject({ cached: false });
+    expect(kernels()).toHaveLength(1);
+    expect([left(), readdirSync(elsewhere)]).toEqual([[], []]);
+  });
+
   test('without its source is exit 5 when offline', async () => {
     const { cache, recipe } = await here(await tinySource());
     await expect(smallKernel({ cache, recipe, offline: true })).rejects.toMatchObject({
