@@ -7,6 +7,7 @@ set -eu
 packages='
 cpio                    /usr/bin/cpio  reads the ramdisks that we write
 faketime                faketime       builds under another clock
+qemu-system-x86         qemu-system-x86_64  boots the images that we build
 gpgv                    /usr/bin/gpgv  checks the signature of a package index
 docker-registry         docker-registry  a registry to fetch container images from
 skopeo                  skopeo         fills it, and writes the files of docker save
