@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type AtomaError, missingError } from '../core/errors.ts';
+import { type AtomaError, usageError } from '../core/errors.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 
 const MIB = 1 << 20;
@@ -13,7 +13,7 @@ const TIMES: Record<MeasuredConfig['runtime']['kind'], number> = { onnx: 2, comm
 const BESIDE: Record<MeasuredConfig['runtime']['kind'], number> = { onnx: 64 * MIB, command: 32 * MIB };
 
 /**
- * Refuses to open a model that does not fit, instead of being killed half-way: `ERR_ENCLAVE_MEMORY` (exit 5). `size` is
+ * Refuses to open a model that does not fit, instead of being killed half-way: `ERR_ENCLAVE_MEMORY` (exit 2). `size` is
  * the sealed model's, in bytes; `root` is the image's, with its /proc. Where that says nothing, nothing is refused.
  */
 export function requireMemory(size: number, kind: MeasuredConfig['runtime']['kind'], root = '/'): void {
@@ -26,7 +26,7 @@ export function requireMemory(size: number, kind: MeasuredConfig['runtime']['kin
 }
 
 export const memoryError = (message: string, cause?: unknown): AtomaError =>
-  missingError('ERR_ENCLAVE_MEMORY', message, { hint: 'give the enclave more memory', cause });
+  usageError('ERR_ENCLAVE_MEMORY', message, { hint: 'give the enclave more memory', cause });
 
 /** Bytes that can be had without swapping (proc(5), MemAvailable). */
 function availableMemory(root: string): number | undefined {

@@ -16,7 +16,7 @@ import { memoryError, requireMemory } from './memory.ts';
  * key to this launch again. `lap` hears of each step's end. The caller removes the directory, whatever happens.
  *
  * Throws `ERR_SEAL_*`, `ERR_RELEASE_*` (exit 4 where a broker refused), `ERR_ENCLAVE_MODEL_DIGEST` (exit 3),
- * `ERR_ENCLAVE_MEMORY` (exit 5).
+ * `ERR_ENCLAVE_MEMORY` (exit 2).
  */
 export async function unlockModel(
   { channel, attester, config }: { channel: Channel; attester: EnclaveAttester; config: MeasuredConfig },
