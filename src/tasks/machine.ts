@@ -21,22 +21,21 @@ export interface MachinePlan {
 }
 
 const DEFAULTS = { memory_mib: 1024, cpus: 2 };
-/** Loose: other versions of this toolkit write other manifests, and none of this is a judgement about the image. */
+/** Loose: it is enclave.toml as another version of this toolkit may have read it, and no judgement about the image. */
 const nitro = z.looseObject({
   memory_mib: z.int().min(1).optional().catch(undefined),
   cpus: z.int().min(1).optional().catch(undefined),
-  kernel: z.unknown(),
 });
-const internal = z.looseObject({ nitro: z.looseObject({ expectedOnNitro: z.boolean() }) });
 
 export function planMachine({ predicate }: Statement, { memoryMib, cpus }: MachineWishes): MachinePlan {
   const { externalParameters, internalParameters } = predicate.buildDefinition;
   const project = nitro.safeParse(externalParameters.project.nitro).data;
+  const built = internalParameters.nitro;
   return {
     memoryMib: memoryMib ?? project?.memory_mib ?? DEFAULTS.memory_mib,
     cpus: cpus ?? project?.cpus ?? DEFAULTS.cpus,
-    acpi: (project?.kernel ?? 'debian') === 'debian',
-    expectedOnNitro: internal.safeParse(internalParameters).data?.nitro.expectedOnNitro ?? null,
+    acpi: (built?.kernel.kind ?? 'debian') === 'debian',
+    expectedOnNitro: built?.expectedOnNitro ?? null,
   };
 }
 
