@@ -1,7 +1,7 @@
 import { AtomaError, usageError } from '../../core/errors.ts';
-import type { Certificate } from '../certificate.ts';
+import { type Certificate, parseCertificate } from '../certificate.ts';
 import type { SignedJson } from '../types.ts';
-import { type Collateral, readCertificate, readQuotedCertificate } from './collateral.ts';
+import { type Collateral, isSignedBy, readCertificate } from './collateral.ts';
 import { commonName, DerError } from './der.ts';
 import { verifyP256 } from './ecdsa.ts';
 import { readPemChain } from './pem.ts';
@@ -48,7 +48,7 @@ export function findPckChain(quote: Quote, collateral: Collateral, roots: Certif
         'quote: expected three certificates in PEM: PCK certificate, its authority, root',
       );
     }
-    const [leaf, authority, root] = ders.map(readQuotedCertificate);
+    const [leaf, authority, root] = ders.map((der) => parseCertificate(der, 'certificate of the quote'));
     return { leaf, authority, root };
   }
   const leaves = known.filter((one) => nameOf(one).includes(NAMES.pck));
@@ -62,7 +62,7 @@ export function findPckChain(quote: Quote, collateral: Collateral, roots: Certif
 export function findSigningChain(signed: SignedJson, collateral: Collateral, roots: Certificate[]) {
   const known = [...roots, ...collateral.certificates];
   const signers = collateral.certificates.filter((one) => nameOf(one).includes(NAMES.tcbSigning));
-  const signer = signers.find((one) => verifyP256(one.x509.publicKey, signed.body, signed.signature));
+  const signer = signers.find((one) => isSignedBy(signed, one));
   const leaf = signer ?? signers[0];
   return { signed: signer !== undefined, leaf, root: leaf && issuerOf(leaf, known) };
 }

@@ -2,6 +2,7 @@ import { AtomaError } from '../../core/errors.ts';
 import { type Certificate, parseCertificate } from '../certificate.ts';
 import { type Crl, parseCrl } from '../crl.ts';
 import type { Endorsements, SignedJson } from '../types.ts';
+import { verifyP256 } from './ecdsa.ts';
 import { parseQeIdentity, type QeIdentity } from './qe-identity.ts';
 import { parseTcbInfo, type TcbInfo } from './tcb-info.ts';
 
@@ -71,19 +72,13 @@ const readQeIdentity = once(
   }),
 );
 
-const REMEMBERED = 256;
-const seen = new Map<string, Certificate>();
+const judged = new WeakMap<SignedJson, Map<string, boolean>>();
 
-/**
- * A certificate out of a quote. Machines that attest again and again have the same ones, so the last 256 different ones
- * are read once; what is remembered is how the bytes read, never whether they hold. Throws `ERR_CERTIFICATE_MALFORMED`.
- */
-export function readQuotedCertificate(der: Buffer): Certificate {
-  const key = der.toString('base64');
-  const certificate = seen.get(key) ?? parseCertificate(der, 'certificate of the quote');
-  seen.delete(key);
-  seen.set(key, certificate);
-  const [oldest] = seen.keys();
-  if (seen.size > REMEMBERED && oldest !== undefined) seen.delete(oldest);
-  return certificate;
+/** Whether a certificate's key signed the JSON. That never changes, so it is found out once for the same object. */
+export function isSignedBy(signed: SignedJson, { fingerprint, x509 }: Certificate): boolean {
+  const known = judged.get(signed) ?? new Map<string, boolean>();
+  judged.set(signed, known);
+  const result = known.get(fingerprint) ?? verifyP256(x509.publicKey, signed.body, signed.signature);
+  known.set(fingerprint, result);
+  return result;
 }

@@ -48,7 +48,7 @@ export function verifyDcap(evidence: Uint8Array, options: VerifyEvidenceOptions)
     id === (tee === 'sgx' ? 'QE' : 'TD_QE') ? 1 : 0,
   );
   const info = checkSigned('tcb-info', tcbInfo, setting);
-  const identity = checkSigned('qe-identity', qeIdentity, setting);
+  const identity = checkSigned('qe-identity', qeIdentity, setting, info.signer);
   const rating = tcbInfo && qeIdentity && known ? rate(quote, tcbInfo.value, qeIdentity.value, known) : undefined;
   return {
     claims: readClaims(quote, known, rating && 'status' in rating ? rating : undefined),
