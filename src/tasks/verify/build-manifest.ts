@@ -8,6 +8,7 @@ import { MEASUREMENTS_FILE, type Measurements, parseMeasurements } from '../../m
 import { parseStatement, type Statement } from '../../manifest/statement.ts';
 import { measuredConfigTap, streamEif } from '../../nitro/index.ts';
 import { besideManifest, MAX_MANIFEST, nitroSubject, readManifest } from '../image.ts';
+import { signatureChecks } from './eif.ts';
 import type { Findings } from './report.ts';
 
 /** What a build manifest says is right, for judging other files by it. */
@@ -48,14 +49,20 @@ export async function manifestFacts(path: string): Promise<ManifestFacts> {
 }
 
 /** A build manifest: every output has its digest, the measurement is recomputed, the image measured what the manifest says. */
-export async function verifyBuildManifest(path: string, bytes: Buffer, findings: Findings, onProgress?: OnProgress) {
+export async function verifyBuildManifest(
+  path: string,
+  bytes: Buffer,
+  findings: Findings,
+  now: Date,
+  onProgress?: OnProgress,
+) {
   const statement = await findings.step('manifest.statement', () => parseStatement(bytes));
   if (!statement) return;
   const loaded = await findings.step('manifest.measurements', () => loadMeasurements(path, statement));
   if (!loaded) return;
   findings.add(...loaded.checks);
   for (const subject of statement.subject) {
-    await verifyImage(path, statement, subject, loaded.measurements, findings, onProgress);
+    await verifyImage(path, statement, subject, loaded.measurements, findings, now, onProgress);
   }
   findings.notChecked.push(
     'who made the build manifest: it is not signed in this version',
@@ -70,12 +77,14 @@ async function verifyImage(
   subject: Statement['subject'][number],
   measurements: Measurements,
   findings: Findings,
+  now: Date,
   onProgress?: OnProgress,
 ): Promise<void> {
   const tap = measuredConfigTap();
   const measured = await findings.step('image.structure', () =>
     streamEif(besideManifest(manifest, subject.name), {
       onRamdisk: tap.onRamdisk,
+      tolerant: true,
       fileDigests: ['sha256', 'sha384'],
       onProgress,
     }),
@@ -88,6 +97,7 @@ async function verifyImage(
     compare('image.listed-sha256', listed?.sha256 ?? 'not listed', measured.sha256 ?? 'none'),
     compare('image.crc', String(measured.crc.stored), String(measured.crc.computed)),
   );
+  if (measured.signature || measured.signatureError) findings.add(...signatureChecks(measured, now));
   for (const register of ['pcr0', 'pcr1', 'pcr2', 'pcr8'] as const) {
     const [expected = 'not listed', actual = 'none'] = [listed?.measurement[register], measured.measurement[register]];
     if (register === 'pcr8' && expected === 'not listed' && actual === 'none') continue;

@@ -142,18 +142,19 @@ async function readContext(options: VerifyOptions): Promise<Context> {
 async function verifyFile(file: string, kind: Kind, options: VerifyOptions, context: Context): Promise<FileResult> {
   const findings = new Findings();
   const { onProgress } = options;
+  const moment = context.trust.at ?? context.trust.now;
   switch (kind) {
     case 'build-manifest':
-      await verifyBuildManifest(file, await readSmallFile(file, 'build manifest', MAX_MANIFEST), findings, onProgress);
+      await verifyBuildManifest(
+        file,
+        await readSmallFile(file, 'build manifest', MAX_MANIFEST),
+        findings,
+        moment,
+        onProgress,
+      );
       break;
     case 'eif':
-      await verifyEif(
-        file,
-        need(context.expected, 'an image'),
-        findings,
-        onProgress,
-        context.trust.at ?? context.trust.now,
-      );
+      await verifyEif(file, need(context.expected, 'an image'), findings, onProgress, moment);
       break;
     case 'sealed-model':
       await verifySealedModel(file, await sealedTrust(options, context), findings, onProgress);
