@@ -3,7 +3,7 @@ import { BaseCommand } from '../../cli/base.ts';
 import { size, table } from '../../cli/table.ts';
 
 export default class NitroKernel extends BaseCommand {
-  static override summary = 'Build the small, reproducible kernel of Nitro images from Debian’s sources.';
+  static override summary = "Build the small, reproducible kernel of Nitro images from Debian's sources.";
   static override description =
     'Takes about five minutes, once: the kernel stays in the cache, under the digest of everything that it is built from. Needs a compiler, and says which packages are missing. The same sources, configuration and compiler give the same bytes on every machine.';
   static override examples = [
