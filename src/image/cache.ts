@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, hash as hashOf, randomBytes } from 'node:crypto';
 import { closeSync, openSync, readSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
@@ -134,7 +134,7 @@ export class Cache {
     const damaged = () => new CacheCorruption(part.path, place);
     if (part.size <= SMALL) {
       const data = readSmallPart(place, part);
-      if (data === null || hex(sha256(data)) !== part.sha256) throw damaged();
+      if (data === null || hashOf('sha256', data, 'hex') !== part.sha256) throw damaged();
       yield data;
       return;
     }

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
 import { hex, sha256 } from '../core/bytes.ts';
 import { linkFlaw } from '../image/cpio-format.ts';
@@ -6,6 +7,9 @@ import { compareBytewise, type FlatImage, type ImageEntry, notesOf } from './fla
 import { IMAGE_LIMITS } from './layer-index.ts';
 import { pathFlaw } from './layer-names.ts';
 
+const MAX_ID = 0xfffffffe;
+/** Rows that are encoded in one go. */
+const AT_ONCE = 1000;
 /** An entry takes some 150 bytes beside its names. */
 const MAX_LISTING = IMAGE_LIMITS.names + IMAGE_LIMITS.entries * 200 + (16 << 20);
 
@@ -30,18 +34,6 @@ const head = z.strictObject({
     .nullable(),
 });
 
-const id = z.int().min(0).max(0xfffffffe);
-const path = z.string().min(1);
-const digest = z.string().regex(/^[0-9a-f]{64}$/);
-const row = z.union([
-  z.tuple([z.literal('file'), path, z.int().min(0).max(0o777), id, id, count, digest, count, count]),
-  // Of a directory's listing: the content has no place in a layer.
-  z.tuple([z.literal('file'), path, z.int().min(0).max(0o777), id, id, count, digest]),
-  z.tuple([z.literal('dir'), path, z.int().min(0).max(0o3777), id, id]),
-  z.tuple([z.literal('symlink'), path, z.literal(0o777), id, id, z.string()]),
-  z.tuple([z.literal('link'), path, z.int().min(0).max(0o777), id, id, path]),
-]);
-
 /**
  * The bytes whose SHA-256 a lock pins as an image's `tree`: a line of JSON with the layers' diff ids, what was left out and the image's
  * configuration, then one for each entry, sorted by path. They follow from the image alone: not from the way in which it came,
@@ -60,11 +52,13 @@ export function encodeListing(flat: FlatImage, config: ImageConfig | null): Buff
     os: config.os,
     raw: config.raw ?? null,
   };
-  const lines = [
-    JSON.stringify({ version: 1, diffIds, leftOut: { special, xattrs, setid, metadata }, config: ordered }),
-  ];
-  for (const entry of flat.entries) lines.push(JSON.stringify(rowOf(entry)));
-  return Buffer.from(`${lines.join('\n')}\n`);
+  const first = JSON.stringify({ version: 1, diffIds, leftOut: { special, xattrs, setid, metadata }, config: ordered });
+  const pieces = [Buffer.from(`${first}\n`)];
+  for (let at = 0; at < flat.entries.length; at += AT_ONCE) {
+    const rows = flat.entries.slice(at, at + AT_ONCE).map((entry) => `${JSON.stringify(rowOf(entry))}\n`);
+    pieces.push(Buffer.from(rows.join('')));
+  }
+  return Buffer.concat(pieces);
 }
 
 /** Hex SHA-256 of encodeListing's bytes. */
@@ -82,18 +76,18 @@ function rowOf({ type, path, mode, uid, gid, size, target, sha256, layer, offset
  * to anything but an earlier file, places in layers that do not exist.
  */
 export function decodeListing(bytes: Uint8Array): { flat: FlatImage; config: ImageConfig | null } | null {
-  if (bytes.length > MAX_LISTING) return null;
+  if (bytes.length > MAX_LISTING || !isUtf8(bytes)) return null;
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   try {
-    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-    const end = text.indexOf('\n');
-    const { diffIds, leftOut, config } = head.parse(JSON.parse(text.slice(0, end)));
+    const end = text.indexOf(0x0a);
+    const { diffIds, leftOut, config } = head.parse(JSON.parse(text.toString('utf8', 0, end)));
     const entries: ImageEntry[] = [];
     const types = new Map<string, ImageEntry['type']>();
     for (let at = end + 1; at < text.length; ) {
-      const next = text.indexOf('\n', at);
+      const next = text.indexOf(0x0a, at);
       if (next === -1 || entries.length === IMAGE_LIMITS.entries) return null;
-      const entry = entryOf(row.parse(JSON.parse(text.slice(at, next))));
-      if (!fits(entry, entries.at(-1), types, diffIds.length)) return null;
+      const entry = entryOf(JSON.parse(text.toString('utf8', at, next)));
+      if (entry === null || !fits(entry, entries.at(-1), types, diffIds.length)) return null;
       types.set(entry.path, entry.type);
       entries.push(entry);
       at = next + 1;
@@ -104,15 +98,27 @@ export function decodeListing(bytes: Uint8Array): { flat: FlatImage; config: Ima
   }
 }
 
-function entryOf(cells: z.infer<typeof row>): ImageEntry {
-  const [type, path, mode, uid, gid] = cells;
-  const common = { path, type, mode, uid, gid, size: 0 };
-  if (cells[0] === 'dir') return common;
-  if (cells[0] !== 'file') return { ...common, target: cells[5] };
-  const [, , , , , size, sha256, layer, offset] = cells;
-  return layer === undefined || offset === undefined
-    ? { ...common, size, sha256 }
-    : { ...common, size, sha256, layer, offset };
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && Number(value) >= 0;
+const isText = (value: unknown): value is string => typeof value === 'string' && value !== '';
+
+/** By hand: a schema takes as long as everything else of a warm build. */
+function entryOf(row: unknown): ImageEntry | null {
+  if (!Array.isArray(row)) return null;
+  const [type, path, mode, uid, gid, ...rest] = row as unknown[];
+  if (!isText(path) || !isCount(mode) || !isCount(uid) || !isCount(gid) || uid > MAX_ID || gid > MAX_ID) return null;
+  const common = { path, mode, uid, gid, size: 0 };
+  if (type === 'dir') return mode <= 0o3777 && rest.length === 0 ? { ...common, type } : null;
+  if (mode > 0o777) return null;
+  if (type === 'symlink' || type === 'link') {
+    const [target] = rest;
+    return rest.length === 1 && isText(target) ? { ...common, type, target } : null;
+  }
+  const [size, sha256, layer, offset] = rest;
+  if (type !== 'file' || !isCount(size) || !isText(sha256) || !/^[0-9a-f]{64}$/.test(sha256)) return null;
+  if (rest.length === 2) return { ...common, type, size, sha256 };
+  return rest.length === 4 && isCount(layer) && isCount(offset)
+    ? { ...common, type, size, sha256, layer, offset }
+    : null;
 }
 
 function fits(

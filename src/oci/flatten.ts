@@ -5,7 +5,7 @@ import type { TreeEntry } from '../image/cpio.ts';
 import { openListed } from './dir-read.ts';
 import { listTree } from './flatten-tree.ts';
 import { type FlatImage, type ImageEntry, notesOf } from './flatten-types.ts';
-import { Budget, type ImageLimits, type LayerIndex } from './layer-index.ts';
+import { Budget, IMAGE_LIMITS, type ImageLimits, type LayerIndex } from './layer-index.ts';
 import { diffHex, provideLayer } from './layer-store.ts';
 import type { ImageLayer, OpenedImage } from './source.ts';
 import { LayerTree } from './tree.ts';
@@ -44,13 +44,15 @@ export async function flattenImage(
 ): Promise<FlatImage> {
   const { layers } = image;
   const indexes = await provideLayers(layers, cache, options);
-  const tree = new LayerTree();
+  const limit = (options.limits ?? IMAGE_LIMITS).entries;
+  const tree = new LayerTree(limit);
   let metadata = 0;
   for (const [i, index] of indexes.entries()) {
     tree.apply(index.members, `layer ${i + 1}`);
     metadata += index.metadata;
+    delete indexes[i];
   }
-  const { entries, leftOut } = listTree(tree.root);
+  const { entries, leftOut } = listTree(tree.root, limit);
   const all = { ...leftOut, metadata };
   return { entries, diffIds: layers.map(({ diffId }) => diffId), leftOut: all, notes: notesOf(all) };
 }

@@ -1,4 +1,4 @@
-import { createHash, type Hash } from 'node:crypto';
+import { createHash, type Hash, hash as hashOf } from 'node:crypto';
 import { badEntry, tooMuch } from './layer-errors.ts';
 import { type LayerEntry, LayerTar, type LayerType } from './layer-tar.ts';
 import { meaningOf } from './whiteout.ts';
@@ -9,6 +9,8 @@ export interface LayerMember extends Omit<LayerEntry, 'type'> {
   type: LayerType | 'whiteout' | 'opaque';
   /** Hex, of a file's content. */
   sha256?: string;
+  /** Which layer it is of, counted from the base; known once layers are merged. */
+  layer?: number;
 }
 
 export interface LayerIndex {
@@ -32,6 +34,7 @@ export const IMAGE_LIMITS: ImageLimits = { bytes: 64 * 2 ** 30, entries: 400_000
 /** gzip's best is 1032 to 1; nothing that anybody ships comes near. */
 const MAX_RATIO = 1000;
 const SLACK = 64 * 2 ** 20;
+const EMPTY_SHA256 = hashOf('sha256', '', 'hex');
 
 /** What is left of an image's limits; layers that are read at the same time share it. */
 export class Budget {
@@ -81,9 +84,9 @@ export class LayerIndexer {
     this.#tar = new LayerTar(
       {
         entry: (entry) => this.#entry(entry),
-        data: (chunk) => this.#hash?.update(chunk),
+        data: (chunk) => this.#data(chunk),
         done: () => {
-          if (this.#member && this.#hash) this.#member.sha256 = this.#hash.digest('hex');
+          if (this.#member?.type === 'file') this.#member.sha256 ??= this.#hash?.digest('hex') ?? EMPTY_SHA256;
         },
       },
       what,
@@ -114,6 +117,17 @@ export class LayerIndexer {
     this.#budget.spend(kind, amount, this.#what);
   }
 
+  /** Most files come in one piece: those need no hash object, of which there would be more than the collector keeps up with. */
+  #data(chunk: Uint8Array): void {
+    if (this.#member === undefined) return;
+    if (this.#hash === undefined && chunk.length === this.#member.size)
+      this.#member.sha256 = hashOf('sha256', chunk, 'hex');
+    else {
+      this.#hash ??= createHash('sha256');
+      this.#hash.update(chunk);
+    }
+  }
+
   #entry(entry: LayerEntry): void {
     this.#spend('entries', 1);
     this.#spend('names', entry.path.length + (entry.target?.length ?? 0));
@@ -126,10 +140,9 @@ export class LayerIndexer {
     if (entry.type === 'link' && entry.target === '')
       throw badEntry(this.#what, entry.path, 'is a hard link to the root');
     const { kind } = meaning;
-    const member: LayerMember = kind === 'plain' ? entry : { ...entry, type: kind, path: meaning.path };
+    const member: LayerMember = entry;
+    if (kind !== 'plain') Object.assign(member, { type: kind, path: meaning.path });
     this.#index.members.push(member);
-    if (member.type !== 'file') return;
-    this.#member = member;
-    this.#hash = createHash('sha256');
+    if (member.type === 'file') this.#member = member;
   }
 }

@@ -2,7 +2,7 @@ import { NAME_MAX } from '../image/cpio-format.ts';
 import { badEntry, escapes } from './layer-errors.ts';
 
 /** Below PATH_MAX with room for where the image's root lies in ours. */
-const MAX_PATH = 4000;
+export const MAX_PATH = 4000;
 /** A directory per component is kept for each entry. */
 const MAX_DEPTH = 128;
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });

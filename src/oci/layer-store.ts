@@ -136,6 +136,6 @@ function decompressor({ compression }: ImageLayer, what: string): unknown[] {
 function explain(error: unknown, { layer, what, cache, signal }: LayerJob): unknown {
   if (signal.aborted || error instanceof AtomaError) return error;
   const code = String((error as NodeJS.ErrnoException).code);
-  if (/^Z_|^ZSTD_|^ERR_ZSTD/.test(code)) return badLayer(what, `its ${layer.compression} compression is broken`, error);
+  if (/^Z_|^ZSTD_/.test(code)) return badLayer(what, `its ${layer.compression} compression is broken`, error);
   return ioError(error, `cannot write to the cache ${cache.dir}`);
 }

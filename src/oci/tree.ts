@@ -1,24 +1,17 @@
-import { badEntry, badLink } from './layer-errors.ts';
+import { NAME_MAX } from '../image/cpio-format.ts';
+import { badEntry, badLink, tooMuch } from './layer-errors.ts';
 import type { LayerMember } from './layer-index.ts';
 
-/** What the names of a file share; several names are hard links. A 'device' is a place holder: it hides what was there. */
-export interface Leaf {
-  kind: 'file' | 'symlink' | 'device';
-  mode: number;
-  uid: number;
-  gid: number;
-  size: number;
-  xattrs: boolean;
-  /** Of a file: which layer's tar holds it, and where. */
-  layer: number;
-  offset: number;
-  sha256: string;
-  /** Of a symlink. */
-  target: string;
+/**
+ * What the names of a file share; several names are hard links. It is the entry that the file came from. A 'device' is a place
+ * holder: it hides what was there.
+ */
+export interface Leaf extends LayerMember {
+  type: 'file' | 'symlink' | 'device';
 }
 
 export interface Dir {
-  kind: 'dir';
+  type: 'dir';
   mode: number;
   uid: number;
   gid: number;
@@ -41,7 +34,7 @@ const MAX_LINKS = 40;
 const MAX_DEPTH = 128;
 
 const directory = (): Dir => ({
-  kind: 'dir',
+  type: 'dir',
   mode: 0o755,
   uid: 0,
   gid: 0,
@@ -64,12 +57,19 @@ const directory = (): Dir => ({
  *   that file later leaves the link its content;
  * - the root itself is 0755 and root's whatever the layers say.
  *
- * Throws `ERR_LAYER_ENTRY`, `ERR_LAYER_LINK` (exit 2).
+ * Throws `ERR_LAYER_ENTRY`, `ERR_LAYER_LINK`, `ERR_LAYER_TOO_LARGE` (exit 2).
  */
 export class LayerTree {
   readonly root: Dir = directory();
+  readonly #limit: number;
+  #made = 0;
   #layer = -1;
   #what = '';
+
+  /** `limit`: how many directories that no layer has may be made. */
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
 
   /** Layers must come in order, the base first. `what` is for people: "layer 3". */
   apply(members: Iterable<LayerMember>, what: string): void {
@@ -95,14 +95,15 @@ export class LayerTree {
     else if (type === 'dir') this.#putDirectory(parent, name, member);
     else
       parent.children.set(name, {
-        node: type === 'link' ? this.#linked(member, parent, name) : leaf(member, this.#layer),
+        node:
+          type === 'link' ? this.#linked(member, parent, name) : Object.assign(member as Leaf, { layer: this.#layer }),
         layer: this.#layer,
       });
   }
 
   #putDirectory(parent: Dir, name: string, { mode, uid, gid, xattrs }: LayerMember): void {
     const there = parent.children.get(name)?.node;
-    const node = there?.kind === 'dir' ? there : directory();
+    const node = there?.type === 'dir' ? there : directory();
     Object.assign(node, { mode, uid, gid, xattrs });
     parent.children.set(name, { node, layer: this.#layer });
   }
@@ -113,7 +114,7 @@ export class LayerTree {
     const holder = this.#directory(parts, path, false);
     const node = holder?.children.get(targetName)?.node;
     if (node === undefined) throw badLink(this.#what, path, `is a hard link to "${target}", which is not there`);
-    if (node.kind === 'dir') throw badLink(this.#what, path, `is a hard link to the directory "${target}"`);
+    if (node.type === 'dir') throw badLink(this.#what, path, `is a hard link to the directory "${target}"`);
     if (holder === parent && targetName === name) throw badLink(this.#what, path, 'is a hard link to itself');
     return Object.assign(node, { mode, uid, gid });
   }
@@ -135,18 +136,22 @@ export class LayerTree {
       let node = here.children.get(part)?.node;
       if (node === undefined) {
         if (!make) return null;
+        // It can be a link's target that names it.
+        if (Buffer.byteLength(part) > NAME_MAX) throw badEntry(this.#what, path, 'leads to a name that is too long');
+        if (++this.#made > this.#limit) throw tooMuch(this.#what, `takes the image beyond ${this.#limit} directories`);
         node = directory();
         here.children.set(part, { node, layer: this.#layer });
       }
-      if (node.kind === 'dir') {
+      if (node.type === 'dir') {
         at.push(node);
         if (at.length > MAX_DEPTH) throw badEntry(this.#what, path, `lies more than ${MAX_DEPTH} directories deep`);
-      } else if (node.kind === 'symlink') {
+      } else if (node.type === 'symlink') {
+        const { target = '' } = node;
         if (++links > MAX_LINKS) throw badLink(this.#what, path, 'leads through too many links');
         // So that reading long targets again and again costs too.
-        steps += node.target.length >> 3;
-        if (node.target.startsWith('/')) at.length = 1;
-        rest.push(...node.target.split('/').reverse());
+        steps += target.length >> 3;
+        if (target.startsWith('/')) at.length = 1;
+        rest.push(...target.split('/').reverse());
       } else if (!make) return null;
       else throw badEntry(this.#what, path, `lies below "${part}", which is no directory`);
     }
@@ -157,7 +162,7 @@ export class LayerTree {
   #hide(parent: Dir, name: string): void {
     const there = parent.children.get(name);
     if (there === undefined) return;
-    if (there.node.kind === 'dir') {
+    if (there.node.type === 'dir') {
       this.#clear(there.node);
       if (there.layer === this.#layer) return;
       if (there.node.children.size > 0) {
@@ -177,19 +182,3 @@ export class LayerTree {
     for (const name of dir.children.keys()) this.#hide(dir, name);
   }
 }
-
-const leaf = (
-  { type, mode, uid, gid, size, xattrs, offset, sha256 = '', target = '' }: LayerMember,
-  layer: number,
-): Leaf => ({
-  kind: type === 'file' || type === 'symlink' ? type : 'device',
-  mode,
-  uid,
-  gid,
-  size,
-  xattrs,
-  layer,
-  offset,
-  sha256,
-  target,
-});

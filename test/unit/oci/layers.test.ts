@@ -189,6 +189,20 @@ describe('bombs', () => {
       );
   });
 
+  test('entries below directories that nothing names are counted with them', async () => {
+    const deep = (i: number) => file(`${String.fromCharCode(97 + i)}/1/2/3/4/5/6/7/8/9/f`);
+    const layer = layerOf(tar(...Array.from({ length: 10 }, (_, i) => deep(i))));
+    const flattened = (entries: number) =>
+      newCache().then((cache) => flattenImage({ layers: [layer] }, cache, { limits: { ...IMAGE_LIMITS, entries } }));
+    expect((await flattened(110)).entries).toHaveLength(110);
+    for (const entries of [99, 105]) await expect(flattened(entries)).rejects.toThrow(code('ERR_LAYER_TOO_LARGE'));
+  });
+
+  test('a link that names a directory too long to exist is refused', async () => {
+    const entries = [{ name: 'l', pax: { linkpath: 'x'.repeat(300) }, link: 'x' }, file('l/f')];
+    await expect(flatten(entries)).rejects.toThrow(code('ERR_LAYER_ENTRY'));
+  });
+
   test('whiteouts of the same directory again and again take no more time', async () => {
     const lower = [{ name: 'd/' }, ...Array.from({ length: 5000 }, (_, i) => file(`d/${i}`))];
     const upper = [...lower, ...Array.from({ length: 5000 }, () => file('.wh.d'))];
