@@ -72,6 +72,71 @@ describe('appraisal', () => {
     expect(failed(policy(), { ...claims, tee: 'sgx', simulated: false })).toContain('policy.tcb');
   });
 
+  describe('SGX', () => {
+    const measurement = {
+      tee: 'sgx',
+      mrenclave: '0e'.repeat(32),
+      mrsigner: '05'.repeat(32),
+      isvprodid: 3,
+      isvsvn: 7,
+    } as const;
+    const tcb = { status: 'SWHardeningNeeded', advisories: ['INTEL-SA-00615'], evaluation: 18 };
+    const sgxClaims: Claims = { tee: 'sgx', simulated: false, debug: false, measurement, tcb };
+    const { isvsvn: _, ...registers } = measurement;
+    const sgx = (more: object = {}, rest: Partial<Policy> = {}) =>
+      policy({ any: [{ ...registers, min_isvsvn: 7, ...more }], accept_tcb: ['SWHardeningNeeded'], ...rest });
+
+    test('the enclave, or any newer one of its signer', () => {
+      expect(failed(sgx(), sgxClaims)).toEqual([]);
+      expect(failed(sgx({ mrenclave: undefined, min_isvsvn: 2 }), sgxClaims)).toEqual([]);
+    });
+
+    test.each([{ mrenclave: 'ff'.repeat(32) }, { mrsigner: 'ff'.repeat(32) }, { isvprodid: 4 }, { min_isvsvn: 8 }])(
+      'another enclave: %j',
+      (more) => expect(failed(sgx(more), sgxClaims)).toEqual(['policy.measurement']),
+    );
+
+    test('a TCB status that is not accepted', () => {
+      expect(failed(sgx({}, { accept_tcb: undefined }), sgxClaims)).toEqual(['policy.tcb']);
+      expect(failed(sgx({}, { accept_tcb: ['OutOfDate'] }), sgxClaims)).toEqual(['policy.tcb']);
+      const current = { ...sgxClaims, tcb: { status: 'UpToDate', advisories: [] } };
+      expect(failed(sgx({}, { accept_tcb: undefined }), current)).toEqual([]);
+    });
+
+    test('revoked is never accepted, whatever the policy says', () => {
+      const revoked = { ...sgxClaims, tcb: { status: 'Revoked', advisories: [] } };
+      expect(failed(sgx({}, { accept_tcb: ['Revoked'] }), revoked)).toEqual(['policy.tcb']);
+    });
+
+    test('collateral that does not know of late bulletins', () => {
+      expect(failed(sgx({}, { min_tcb_evaluation: 18 }), sgxClaims)).toEqual([]);
+      expect(failed(sgx({}, { min_tcb_evaluation: 19 }), sgxClaims)).toEqual(['policy.tcb']);
+      const { evaluation: __, ...silent } = tcb;
+      expect(failed(sgx({}, { min_tcb_evaluation: 0 }), { ...sgxClaims, tcb: silent })).toEqual(['policy.tcb']);
+    });
+
+    test('an advisory that the owner did not accept', () => {
+      expect(failed(sgx({}, { accept_advisories: ['INTEL-SA-00615'] }), sgxClaims)).toEqual([]);
+      expect(failed(sgx({}, { accept_advisories: [] }), sgxClaims)).toEqual(['policy.tcb']);
+    });
+  });
+
+  test('Milan is denied, unless the policy lists the machine', () => {
+    const measurement = {
+      tee: 'snp',
+      measurement: '01'.repeat(48),
+      hostdata: '',
+      idkeydigest: '',
+      authorkeydigest: '',
+    } as const;
+    const guest = { product: 'Milan', vmpl: 0, migrationAgent: false, platform: 'aa' };
+    const snp: Claims = { tee: 'snp', simulated: false, debug: false, measurement, ...guest };
+    // No policy names SNP guests yet.
+    expect(failed(policy({ any: [of] }), snp)).toEqual(['policy.measurement', 'policy.product']);
+    expect(failed(policy({ any: [of], platforms: ['aa'] }), snp)).toEqual(['policy.measurement']);
+    expect(failed(policy({ any: [of] }), { ...snp, product: 'Genoa' })).toEqual(['policy.measurement']);
+  });
+
   test('after its end', () => {
     const seconds = Math.floor(now.getTime() / 1000);
     expect(failed(policy({ not_after: seconds + 1 }))).toEqual([]);

@@ -7,6 +7,7 @@ import {
   detectKind,
   encodeEvidenceFile,
   encodeKeyConfig,
+  identityReportData,
   identityRequest,
   parseEvidenceFile,
   parseKeyConfig,
@@ -22,6 +23,13 @@ const claims = async (given?: Uint8Array) => {
   const evidence = await attester.attest(identityRequest(identity, given));
   return (await verifyEvidence(evidence, { allowSimulated: [root.fingerprint], now: new Date() })).claims;
 };
+/** An SNP guest's, but for report_data. */
+const measurementless = {
+  tee: 'snp',
+  simulated: false,
+  debug: false,
+  measurement: { tee: 'snp', measurement: '', hostdata: '', idkeydigest: '', authorkeydigest: '' },
+} as const;
 const statuses = (checks: { status: string }[]) => checks.map((c) => c.status);
 
 describe('identity', () => {
@@ -46,6 +54,30 @@ describe('identity', () => {
     ]);
     expect(statuses(checkIdentity(identity, bound, randomBytes(32)))).toEqual(['pass', 'pass', 'fail']);
     expect(statuses(checkIdentity(identity, await claims(), nonce))).toEqual(['pass', 'pass', 'fail']);
+  });
+
+  test('where report_data is all that there is, it binds both keys and the nonce', () => {
+    const snp = (reportData: Uint8Array) => ({ ...measurementless, reportData });
+    const boot = snp(identityReportData(identity, null));
+    const fresh = snp(identityReportData(identity, nonce));
+    expect(statuses(checkIdentity({ ...identity, nonce }, fresh, nonce))).toEqual(['pass', 'pass', 'pass']);
+    expect(statuses(checkIdentity({ ...identity, nonce: null }, boot, null))).toEqual(['pass', 'pass', 'pass']);
+    expect(statuses(checkIdentity({ ...identity, nonce }, fresh))).toEqual(['pass', 'pass', 'skipped']);
+    // The file says the nonce that is wanted, the evidence has another: the digest shows it.
+    expect(statuses(checkIdentity({ ...identity, nonce: randomBytes(32) }, fresh, nonce))).toEqual([
+      'pass',
+      'fail',
+      'fail',
+    ]);
+    expect(statuses(checkIdentity({ ...identity, nonce }, boot, nonce))).toEqual(['pass', 'fail', 'pass']);
+    expect(statuses(checkIdentity({ ...identity, nonce: null }, boot, nonce))).toEqual(['pass', 'pass', 'fail']);
+    const other = { ...identity, nonce, ed25519: randomBytes(32) };
+    expect(statuses(checkIdentity(other, fresh, nonce))).toEqual(['fail', 'pass', 'pass']);
+    expect(statuses(checkIdentity({ ...identity, nonce }, snp(Buffer.alloc(64)), nonce))).toEqual([
+      'fail',
+      'fail',
+      'pass',
+    ]);
   });
 
   test('evidence that binds no key', async () => {
