@@ -36,13 +36,16 @@ export function openCollateral({ certificates, crls, tcbInfos, qeIdentities }: E
       return [];
     });
   return {
-    certificates: good(certificates, readCertificate),
+    certificates: good(certificates.filter(mayBeIntels), readCertificate),
     crls: good(crls, readCrl),
     tcbInfos: good(tcbInfos, readTcbInfo),
     qeIdentities: good(qeIdentities, readQeIdentity),
     unreadable,
   };
 }
+
+/** Every name that counts here has it; a directory may hold the certificates of a whole rack of AMD's machines too. */
+const mayBeIntels = (der: Uint8Array): boolean => Buffer.from(der.buffer, der.byteOffset, der.length).includes('SGX');
 
 /** Remembers by the object: results, and errors of the input too. */
 function once<K extends object, R>(read: (item: K) => R): (item: K) => R | AtomaError {

@@ -33,7 +33,9 @@ export function rateTcb(
 ): TcbRating | Unrated {
   const fitting = info.levels.filter((level) => platformReaches(platform, level));
   const [sgxLevel] = fitting;
-  if (sgxLevel === undefined) return { unrated: 'no TCB level fits the SVNs of the PCK certificate' };
+  if (sgxLevel === undefined) {
+    return { unrated: `no TCB level fits the PCK certificate: even the lowest asks for ${shortfall(platform, info)}` };
+  }
   const level = td === undefined ? sgxLevel : fitting.find((one) => domainReaches(td.teeTcbSvn, one));
   if (level === undefined) return { unrated: 'no TCB level fits the SVNs of the TD report' };
   const qeLevel = identity.levels.find(({ isvSvn }) => isvSvn <= qe.isvSvn);
@@ -64,6 +66,15 @@ export function rateTcb(
 
 const platformReaches = (platform: PckPlatform, level: TcbLevel): boolean =>
   level.sgx.every((svn, index) => (platform.components[index] ?? 0) >= svn) && platform.pceSvn >= level.pceSvn;
+
+/** What the lowest level asks for and the platform does not have, for people. */
+function shortfall(platform: PckPlatform, { levels }: TcbInfo): string {
+  const lowest = levels.at(-1);
+  const index = lowest?.sgx.findIndex((svn, i) => (platform.components[i] ?? 0) < svn) ?? -1;
+  return index < 0
+    ? `PCE SVN ${lowest?.pceSvn}, found ${platform.pceSvn}`
+    : `SVN ${lowest?.sgx[index]} of component ${index + 1}, found ${platform.components[index]}`;
+}
 
 /** With a module version the first two SVNs are the module's own, which its identity rates. */
 function domainReaches(svns: Buffer, level: TcbLevel): boolean {

@@ -52,6 +52,14 @@ describe('a made-up Intel', () => {
     expect(claims.platform).toBe(PLATFORM.ppid.toString('hex'));
   });
 
+  test('endorsements of other vendors, and rubbish among the certificates, are passed over', () => {
+    const { certificates } = intel.endorsements();
+    const rack = [Buffer.alloc(1500, 0x30), Buffer.from('ARK-Milan'), ...certificates];
+    expect(failed({ endorsements: { certificates: rack } })).toEqual([]);
+    const broken = Buffer.from(intel.certificates.signer).subarray(1);
+    expect(failed({ endorsements: { certificates: [...certificates, broken] } })).toEqual(['evidence.endorsements']);
+  });
+
   test('the newest of several collaterals counts', () => {
     const old = intel.tcbInfo({ tcbEvaluationDataNumber: 3, issueDate: '2026-05-01T00:00:00Z' });
     const tcbInfos = [old, intel.tcbInfo({ tcbEvaluationDataNumber: 17 }), other.tcbInfo({ fmspc: 'FFFFFFFFFFFF' })];
