@@ -35,9 +35,10 @@ export interface VerifyOptions {
   endorsements?: string | undefined;
   /** PEM, in place of the vendor's pinned root. */
   root?: string | undefined;
-  /** Intel's status names (`--accept-tcb`), product lines denied by default (`--accept-product`). */
+  /** Intel's status names; product lines denied by default; the least privileged VMPL of SNP. */
   acceptTcb?: string[] | undefined;
   acceptProduct?: string[] | undefined;
+  acceptVmpl?: number | undefined;
   allowSimulated: string[];
   onProgress?: OnProgress;
 }
@@ -86,8 +87,17 @@ const FLAGS = {
   root: '--root',
   acceptTcb: '--accept-tcb',
   acceptProduct: '--accept-product',
+  acceptVmpl: '--accept-vmpl',
 } as const;
-const OF_EVIDENCE: Demand[] = ['manifest', 'expect', 'endorsements', 'root', 'acceptTcb', 'acceptProduct'];
+const OF_EVIDENCE: Demand[] = [
+  'manifest',
+  'expect',
+  'endorsements',
+  'root',
+  'acceptTcb',
+  'acceptProduct',
+  'acceptVmpl',
+];
 const OF_RECEIPTS: Demand[] = ['request', 'response', 'nonce', 'maxAge'];
 const READS: Record<Kind | 'receipt by key', Demand[]> = {
   'build-manifest': [],
@@ -132,7 +142,7 @@ async function readContext(options: VerifyOptions): Promise<Context> {
       ...(options.at ? { at: options.at } : {}),
       ...(options.endorsements ? { endorsements: await readEndorsements(options.endorsements) } : {}),
       ...(options.root ? { roots: parseRoots(await readSmallFile(options.root, 'root certificate')) } : {}),
-      acceptance: { tcb: options.acceptTcb, products: options.acceptProduct },
+      acceptance: { tcb: options.acceptTcb, products: options.acceptProduct, vmpl: options.acceptVmpl },
       tee: options.kind !== undefined && isTee(options.kind) ? options.kind : undefined,
       nonce: options.nonce === undefined ? undefined : hexFlag('--nonce', options.nonce),
     },
