@@ -2,6 +2,7 @@ import 'reflect-metadata';
 import { hex } from '../../core/bytes.ts';
 import { type Check, fail, pass, skipped } from '../../core/check.ts';
 import type { Measurement } from '../../core/measurement.ts';
+import type { Certificate } from '../certificate.ts';
 import { INTEL_SGX_ROOT } from '../roots/intel.ts';
 import { trustedRoots } from '../roots/pinned.ts';
 import { type Claims, NO_ENDORSEMENTS, type TcbClaim, type Verified, type VerifyEvidenceOptions } from '../types.ts';
@@ -41,7 +42,7 @@ export function verifyDcap(evidence: Uint8Array, options: VerifyEvidenceOptions)
     options,
   };
   const chain = findPckChain(quote, setting.collateral, setting.roots);
-  const platform = chain.leaf && readPlatform(chain.leaf.extensions.get(SGX_EXTENSION)?.value);
+  const platform = chain.leaf && readPlatform(chain.leaf);
   const known = platform instanceof DerError ? undefined : platform;
   const tcbInfo = choose(setting.collateral.tcbInfos, (info) => infoRank(info, tee, known));
   const qeIdentity = choose(setting.collateral.qeIdentities, ({ id }) =>
@@ -75,7 +76,16 @@ export function verifyDcap(evidence: Uint8Array, options: VerifyEvidenceOptions)
   };
 }
 
-function readPlatform(value: Uint8Array | undefined): PckPlatform | DerError {
+const platforms = new WeakMap<Certificate, PckPlatform | DerError>();
+
+/** Once for each certificate. */
+function readPlatform(certificate: Certificate): PckPlatform | DerError {
+  const known = platforms.get(certificate) ?? readExtension(certificate.extensions.get(SGX_EXTENSION)?.value);
+  platforms.set(certificate, known);
+  return known;
+}
+
+function readExtension(value: Uint8Array | undefined): PckPlatform | DerError {
   try {
     if (value === undefined) return new DerError('the PCK certificate has no SGX extension');
     return readPckPlatform(value);
