@@ -11,7 +11,7 @@ import {
   verifyEvidence,
 } from '../../attest/index.ts';
 import { hex } from '../../core/bytes.ts';
-import { type Check, compare, skipped } from '../../core/check.ts';
+import { type Check, compare, fail, skipped } from '../../core/check.ts';
 import { compareMeasurement, type Expected } from './expect.ts';
 import type { Findings } from './report.ts';
 
@@ -42,6 +42,11 @@ export async function verifyEvidenceFile(
   if (!verified) return;
   const { claims, checks } = verified;
   findings.simulated ||= claims.simulated;
+  if (claims.simulated && trust.roots !== undefined) {
+    findings.add(
+      fail('evidence.simulated', { expected: 'evidence under the root of --root', actual: 'SIMULATED evidence' }),
+    );
+  }
   findings.add(
     ...checks,
     ...appraisePlatform(claims, trust.acceptance).filter(({ status }) => status !== 'skipped'),

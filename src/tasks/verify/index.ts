@@ -12,8 +12,9 @@ import { type EvidenceTrust, verifyEvidenceFile } from './evidence.ts';
 import { type Expected, expectMeasurement, noExpectation, parseExpect, uncompared } from './expect.ts';
 import { fileKind } from './kind.ts';
 import { verifyReceiptByKey, verifyReceiptFile } from './receipt.ts';
-import { type FileResult, Findings, KINDS, type Kind, type VerifyReport } from './report.ts';
+import { type FileResult, Findings, type Kind, type VerifyReport } from './report.ts';
 import { verifySealedModel } from './sealed.ts';
+import { isTee, READS, requireUsed } from './used.ts';
 
 /** Flags of `verify`; paths are paths, times are dates. */
 export interface VerifyOptions {
@@ -66,61 +67,6 @@ export async function verify(options: VerifyOptions): Promise<VerifyReport> {
     simulated: results.some(({ simulated }) => simulated),
     results,
   };
-}
-
-const isTee = (kind: Kind | Tee): kind is Tee => !(KINDS as readonly string[]).includes(kind);
-
-type Demand = keyof typeof FLAGS;
-/** Flags that ask for something to hold. */
-const FLAGS = {
-  manifest: '--manifest',
-  expect: '--expect',
-  owner: '--owner',
-  key: '--key',
-  evidence: '--evidence',
-  publicKey: '--public-key',
-  request: '--request',
-  response: '--response',
-  nonce: '--nonce',
-  maxAge: '--max-age',
-  endorsements: '--endorsements',
-  root: '--root',
-  acceptTcb: '--accept-tcb',
-  acceptProduct: '--accept-product',
-  acceptVmpl: '--accept-vmpl',
-} as const;
-const OF_EVIDENCE: Demand[] = [
-  'manifest',
-  'expect',
-  'endorsements',
-  'root',
-  'acceptTcb',
-  'acceptProduct',
-  'acceptVmpl',
-];
-const OF_RECEIPTS: Demand[] = ['request', 'response', 'nonce', 'maxAge'];
-const READS: Record<Kind | 'receipt by key', Demand[]> = {
-  'build-manifest': [],
-  eif: ['manifest', 'expect'],
-  'sealed-model': ['manifest', 'owner', 'key'],
-  evidence: [...OF_EVIDENCE, 'nonce'],
-  receipt: [...OF_EVIDENCE, 'evidence', ...OF_RECEIPTS],
-  'receipt by key': ['publicKey', ...OF_RECEIPTS],
-};
-
-/** What is asked for and looked at by nobody must not end in a pass. Throws `ERR_USAGE`. */
-function requireUsed(options: VerifyOptions, kinds: Kind[]): void {
-  const byKey = options.publicKey !== undefined;
-  const read = new Set(kinds.flatMap((kind) => READS[kind === 'receipt' && byKey ? 'receipt by key' : kind]));
-  for (const name of Object.keys(FLAGS) as Demand[]) {
-    const given = name === 'expect' ? options.expect.length > 0 : options[name] !== undefined;
-    if (given && !read.has(name)) {
-      const what = kinds.map((kind) => (kind === 'receipt' && byKey ? 'a receipt with --public-key' : kind)).join(', ');
-      throw usageError('ERR_USAGE', `${FLAGS[name]}: expected a file that it is compared with, found ${what}`, {
-        hint: 'leave it out, or name the file that it is about too',
-      });
-    }
-  }
 }
 
 interface Context {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { parseEndorsements } from '../../../src/attest/endorsements.ts';
-import type { Endorsements } from '../../../src/attest/index.ts';
+import { createSimulatedAttester, createSimulatedRoot, type Endorsements } from '../../../src/attest/index.ts';
 import { AtomaError } from '../../../src/core/errors.ts';
 import { readEndorsements } from '../../../src/tasks/endorsements.ts';
 import { type VerifyOptions, verify } from '../../../src/tasks/verify/index.ts';
@@ -143,6 +143,21 @@ describe('verify with endorsements', () => {
   test('without endorsements it is a prerequisite that is missing', async () =>
     expect(run({ endorsements: undefined })).rejects.toMatchObject({ code: 'ERR_ENDORSEMENTS_MISSING', exitCode: 5 }));
 
+  test('a root for simulated evidence, whose roots are named elsewhere', async () => {
+    const simulated = await createSimulatedRoot();
+    const measured = { tee: 'nitro', pcr0: '01'.repeat(48), pcr1: '02'.repeat(48), pcr2: '03'.repeat(48) } as const;
+    const file = write('simulated.cbor', await createSimulatedAttester(simulated, measured).attest({}));
+    const options = {
+      files: [file],
+      endorsements: undefined,
+      at: undefined,
+      expect: ['none'],
+      allowSimulated: [simulated.fingerprint],
+    };
+    expect(await failed({ ...options, root: undefined })).toEqual([]);
+    expect(await failed(options)).toEqual(['evidence.simulated']);
+  });
+
   test('a root that is no certificate', async () =>
     expect(run({ root: report })).rejects.toMatchObject({ code: 'ERR_ROOT_MALFORMED' }));
 
@@ -152,6 +167,7 @@ describe('verify with endorsements', () => {
       { root },
       { acceptTcb: ['OutOfDate'] },
       { acceptProduct: ['milan'] },
+      { acceptVmpl: 2 },
     ];
     for (const flags of all) {
       const options: VerifyOptions = { files: ['x.eif'], kind: 'eif', expect: ['none'], allowSimulated: [], ...flags };

@@ -1,5 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { parseCertificate } from '../../../src/attest/certificate.ts';
+import { crlProblem, parseCrl } from '../../../src/attest/crl.ts';
 import { type Verified, verifyEvidence } from '../../../src/attest/index.ts';
 import { verifyNitro } from '../../../src/attest/nitro.ts';
 import { verifySnp } from '../../../src/attest/snp/verify.ts';
@@ -7,8 +9,9 @@ import { allPass } from '../../../src/core/check.ts';
 import { parseSign1 } from '../../../src/core/cose.ts';
 import { AtomaError } from '../../../src/core/errors.ts';
 import { haveVectors, vectors } from '../vectors.ts';
+import { rawCrl } from './certificates.ts';
 import { seeded } from './nitro-fixture.ts';
-import { endorse } from './snp-fixture.ts';
+import { ark, endorse, keys, now } from './snp-fixture.ts';
 
 // A bit takes milliseconds where signatures have to be checked: all of them take minutes (ATOMA_TEE_EVERY_BIT=1). By default
 // it is every bit of what no signature covers or is, and a sample with a fixed seed of the others.
@@ -97,6 +100,22 @@ describe.skipIf(!haveVectors)('no flipped bit of a genuine document goes through
     },
     slow,
   );
+});
+
+test('no flipped bit of a revocation list goes through', () => {
+  const issuer = parseCertificate(ark, 'ARK');
+  const list = rawCrl({ issuer: 'ARK', revoked: [Buffer.from([1, 0, 1])] }, keys.ark.privateKey);
+  const problem = (der: Buffer): string => {
+    try {
+      return crlProblem(parseCrl(der, 'list'), issuer, now) ?? 'none';
+    } catch (error) {
+      if (error instanceof AtomaError) return error.code;
+      throw error;
+    }
+  };
+  expect(problem(list)).toBe('none');
+  const bits = Array.from({ length: list.length * 8 }, (_, bit) => bit);
+  expect(bits.filter((bit) => problem(flipped(list, bit)) === 'none')).toEqual([]);
 });
 
 describe.skipIf(!haveVectors)('damaged at random (fixed seed): our errors or failed checks, nothing else', () => {
