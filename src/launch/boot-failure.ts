@@ -3,7 +3,7 @@ import type { BootFacts } from './console.ts';
 
 /**
  * Explains an enclave that ended, or fell silent, before it served: which stage it reached, the status of the program
- * inside, and the tail of its console (`details`: {"stage", "status", "console"}). `how` says what was seen from outside.
+ * inside, and the tail of its console (`details`: {"stage", "initStage"?, "status", "console"}). `how` says what was seen from outside.
  *
  * `ERR_ENCLAVE_MEMORY` (exit 2), `ERR_ENCLAVE_BOOT` (the kernel or the init did not get to the program),
  * `ERR_ENCLAVE_ENDED` (the program ended), `ERR_ENCLAVE_SILENT` where `silent`.
@@ -12,7 +12,7 @@ export function bootError(facts: BootFacts, how: string, { silent = false } = {}
   const { stage, status, tail, panic, memory, ramdisk, incomplete, modules } = facts;
   const options = (hint?: string): ErrorOptions => ({
     ...(hint === undefined ? {} : { hint }),
-    details: { stage, status, console: [...tail] },
+    details: { stage, ...(facts.initStage ? { initStage: facts.initStage } : {}), status, console: [...tail] },
   });
   const fail = (code: `ERR_${string}`, message: string, hint?: string) =>
     new AtomaError('unexpected', code, message, options(hint));
@@ -51,14 +51,21 @@ export function bootError(facts: BootFacts, how: string, { silent = false } = {}
     );
   }
   const module = modules[0] === undefined ? undefined : `${modules[0]}: is the module of another kernel?`;
-  if (silent) return fail('ERR_ENCLAVE_SILENT', `${how}; it came as far as: ${stage}`, module);
+  if (silent) return fail('ERR_ENCLAVE_SILENT', `${how}; it came as far as: ${where(facts)}`, module);
   if (stage === 'kernel') return fail('ERR_ENCLAVE_BOOT', `${how} before its kernel had started the init`, module);
+  if (stage === 'init' && status === null && facts.initStage !== undefined && facts.initStage !== 'program') {
+    const words = facts.initWords ?? 'it did not say why';
+    return fail('ERR_ENCLAVE_BOOT', `the enclave's init gave up (${where(facts)}): ${words}`, module);
+  }
   const words =
     status === null
       ? lastWords(facts)
       : `status ${status}, and its last words were: ${facts.error ?? lastWords(facts)}`;
   return fail('ERR_ENCLAVE_ENDED', `the enclave ended before it served: ${words}`, module);
 }
+
+const where = ({ stage, initStage }: BootFacts): string =>
+  stage === 'init' && initStage !== undefined ? `init, stage ${initStage}` : stage;
 
 /** The last line that is not about switching off. */
 const lastWords = ({ tail }: BootFacts): string =>

@@ -8,6 +8,10 @@ const STAGES: BootStage[] = ['nothing', 'kernel', 'init', 'program'];
 /** What is known about a boot from its console. All of it is the enclave's own word. */
 export interface BootFacts {
   stage: BootStage;
+  /** The stage that the init named last ("mounts"). */
+  initStage?: string;
+  /** The last that it said beside that. */
+  initWords?: string;
   /** Exit status of the program inside, as the init reported it. */
   status: number | null;
   /** The last lines, printable. */
@@ -27,6 +31,8 @@ export interface Console {
   /** Reads an output of the enclave until it ends. */
   listen(output: Readable): void;
   facts(): BootFacts;
+  /** Resolves when the program inside has said its first word. */
+  program: Promise<void>;
 }
 
 /** Of what the image prints, the rest of a line is dropped. */
@@ -38,6 +44,7 @@ const MOST_MODULES = 5;
 /** `onLog` gets every line, without control characters. */
 export function createConsole(onLog?: (line: string) => void): Console {
   const facts: BootFacts = { stage: 'nothing', status: null, tail: [], modules: [] };
+  const program = Promise.withResolvers<void>();
   const hear = (line: string) => {
     const clean = stripVTControlCharacters(line)
       .replace(/[\p{Cc}\p{Cf}]+/gu, ' ')
@@ -46,9 +53,10 @@ export function createConsole(onLog?: (line: string) => void): Console {
     facts.tail.push(clean.slice(0, LONGEST_TAIL_LINE));
     if (facts.tail.length > TAIL_LINES) facts.tail.shift();
     learn(facts, clean);
+    if (facts.stage === 'program') program.resolve();
     onLog?.(clean);
   };
-  return { listen: (output) => onLines(output, hear), facts: () => facts };
+  return { listen: (output) => onLines(output, hear), facts: () => facts, program: program.promise };
 }
 
 /** A kernel's line has its uptime in front, an init's and a program's their name (templates/nitro/init, src/enclave). */
@@ -67,6 +75,9 @@ function learn(facts: BootFacts, line: string): void {
   const [, said] = /^init: (.*)$/.exec(line) ?? [];
   if (said !== undefined) {
     reach(facts, 'init');
+    const [, named] = /^stage ([a-z]{1,20})$/.exec(said) ?? [];
+    if (named !== undefined) facts.initStage = named;
+    else facts.initWords = said.slice(0, LONGEST_TAIL_LINE);
     const [, status] = /^the program ended with status (\d{1,3})\b/.exec(said) ?? [];
     if (status !== undefined) facts.status = Number(status);
     if (/not unpacked whole/.test(said)) facts.incomplete ??= line;

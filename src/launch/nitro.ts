@@ -21,8 +21,8 @@ export interface NitroOptions extends LaunchOptions {
 }
 
 const CONNECT_MS = 180_000;
-/** Of one attempt. */
-const ATTEMPT_MS = 2000;
+/** Of one attempt: long, for the program serves the first connection that it gets, and one that was given up is none. */
+const ATTEMPT_MS = 10_000;
 const RETRY_MS = 200;
 const POLL_MS = 1000;
 

@@ -90,10 +90,10 @@ function chooseMachine(
   const hint = 'docs/nitro.md says how to get a QEMU with it, and the daemon; --machine microvm needs neither';
   if (wish !== 'microvm' && has('nitro-enclave') && vhostVsock !== undefined) return 'nitro-enclave';
   if (wish === 'nitro-enclave') {
-    const lacking = has('nitro-enclave') ? `the program ${DAEMON}` : `a QEMU with the machine nitro-enclave`;
-    throw missingError('ERR_QEMU_MISSING', `expected ${lacking}, found ${vhostVsock === undefined ? 'none' : path}`, {
-      hint,
-    });
+    const [lacking, instead] = has('nitro-enclave')
+      ? [`the program ${DAEMON}`, 'none']
+      : ['a QEMU with the machine nitro-enclave', path];
+    throw missingError('ERR_QEMU_MISSING', `expected ${lacking}, found ${instead}`, { hint });
   }
   if (has('microvm')) return 'microvm';
   throw missingError('ERR_QEMU_MISSING', `expected a QEMU with the machine microvm, and ${path} has none`, {

@@ -98,7 +98,7 @@ async function boot(attempt: Attempt): Promise<Enclave> {
     const channel =
       qemu.vhostVsock === undefined
         ? await serialChannel(join(directory, name), timeoutMs, silent, undo)
-        : await vsockChannel(qemu.vhostVsock, directory, name, timeoutMs, silent, undo);
+        : await vsockChannel(qemu.vhostVsock, directory, name, { program: console.program, timeoutMs, silent, undo });
     const plan = { qemu, accel, memoryMib, cpus, acpi, boot: files.boot, socket: channel.socket };
     const machine = startMachine(qemuArguments(plan), console);
     undo.add(machine.kill);
@@ -153,31 +153,34 @@ async function serialChannel(socket: string, timeoutMs: number, silent: () => Er
   };
 }
 
-/** The program listens; it is there when it accepts. */
+/** The program listens: it says so on the console, when it does. */
 async function vsockChannel(
-  program: string,
+  daemonProgram: string,
   directory: string,
   name: string,
-  timeoutMs: number,
-  silent: () => Error,
-  undo: CleanUp,
+  {
+    program,
+    timeoutMs,
+    silent,
+    undo,
+  }: { program: Promise<void>; timeoutMs: number; silent: () => Error; undo: CleanUp },
 ): Promise<Channel> {
-  const daemon = await startVsockDaemon(program, directory, name);
+  const daemon = await startVsockDaemon(daemonProgram, directory, name);
   undo.add(daemon.stop);
-  let given = false;
-  undo.add(() => {
-    given = true;
-  });
+  const over = new AbortController();
+  undo.add(() => over.abort());
   return {
     socket: daemon.socket,
     async connected() {
-      for (
-        const deadline = performance.now() + timeoutMs;
-        performance.now() < deadline && !given;
-        await sleep(RETRY_MS)
-      ) {
-        const stream = await daemon.connect();
-        if (stream === null) continue;
+      const deadline = performance.now() + timeoutMs;
+      const late = sleep(timeoutMs, null, { signal: over.signal }).catch(() => null);
+      await Promise.race([program, late]);
+      while (!over.signal.aborted && performance.now() < deadline) {
+        const stream = await Promise.race([daemon.connect(deadline - performance.now()), late]);
+        if (stream === null) {
+          await sleep(RETRY_MS);
+          continue;
+        }
         undo.add(() => stream.destroy());
         return stream;
       }

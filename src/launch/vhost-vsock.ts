@@ -11,15 +11,17 @@ import { spawnTied } from './tied.ts';
 export interface VsockDaemon {
   /** For QEMU. */
   socket: string;
-  /** One attempt to reach the program inside; null where nobody listens yet. */
-  connect(): Promise<Socket | null>;
+  /**
+   * Connects to the program inside, once it listens; null where nobody does. One attempt at a time, and none that is given
+   * up: the program serves the first connection that it gets, however late.
+   */
+  connect(timeoutMs: number): Promise<Socket | null>;
   stop(): Promise<void>;
 }
 
 /** The guest's own address; it means something within its device only. */
 const GUEST_CID = 4;
 const START_MS = 10_000;
-const ANSWER_MS = 2000;
 const POLL_MS = 20;
 
 /** Starts the daemon and waits for its socket. Throws `ERR_QEMU` where it does not come up. */
@@ -48,11 +50,11 @@ export async function startVsockDaemon(program: string, directory: string, name:
     await stop();
     throw qemuError(`${program} did not start: ${said.trim().split('\n').at(-1) || 'it did not say why'}`);
   }
-  return { socket, connect: () => connect(uds), stop };
+  return { socket, connect: (timeoutMs) => connect(uds, timeoutMs), stop };
 }
 
 /** The daemon's protocol is Firecracker's: "CONNECT port\n", answered by "OK port\n" when the guest accepts. */
-async function connect(path: string): Promise<Socket | null> {
+async function connect(path: string, timeoutMs: number): Promise<Socket | null> {
   const socket = createConnection(path);
   socket.on('error', () => {});
   const answered = new Promise<boolean>((resolve) => {
@@ -69,7 +71,7 @@ async function connect(path: string): Promise<Socket | null> {
     };
     socket.on('readable', read);
     socket.once('close', () => resolve(false));
-    socket.setTimeout(ANSWER_MS, () => resolve(false));
+    socket.setTimeout(timeoutMs, () => resolve(false));
     socket.once('connect', () => socket.write(`CONNECT ${HOST_VSOCK_PORT}\n`));
   });
   if (await answered) return socket.setTimeout(0);

@@ -106,6 +106,14 @@ test('the status of the program is told, and a module that did not load', async 
   expect(error.hint).toContain('/modules/30-nsm.ko');
 });
 
+test('an init that gives up: the stage that it named, and its words', async () => {
+  const lines = [started, 'init: stage unpacked', 'init: stage mounts', 'init: cannot mount /dev'];
+  const { error, details } = await explain(lines);
+  expect(error.code).toBe('ERR_ENCLAVE_BOOT');
+  expect(error.message).toContain('init, stage mounts): cannot mount /dev');
+  expect(details).toMatchObject({ stage: 'init', initStage: 'mounts' });
+});
+
 test('silence is not an end: how far it came is told', async () => {
   const { error } = await explain([kernel, started], true);
   expect(error).toMatchObject({ code: 'ERR_ENCLAVE_SILENT', exitCode: 1 });
