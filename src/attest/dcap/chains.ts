@@ -22,10 +22,18 @@ export interface PckChain {
   leaf?: Certificate | undefined;
 }
 
+const names = new WeakMap<Certificate, string>();
+
 /** The common name, for checks and errors; empty where there is none. */
 export function nameOf(certificate: Certificate): string {
+  const name = names.get(certificate) ?? readName(certificate);
+  names.set(certificate, name);
+  return name;
+}
+
+function readName({ subject }: Certificate): string {
   try {
-    return commonName(certificate.subject) ?? '';
+    return commonName(subject) ?? '';
   } catch (error) {
     if (error instanceof DerError) return '';
     throw error;

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { verifyDcap } from '../../../../src/attest/dcap/verify.ts';
 import type { Endorsements } from '../../../../src/attest/types.ts';
 import { basicConstraints, extension } from '../certificates.ts';
-import { AT, certificate, FakeIntel, newKey, PLATFORM, type QuoteRequest, SERIAL } from './fake-intel.ts';
+import { AT, certificate, FakeIntel, newKey, PLATFORM, type QuoteRequest, SERIAL, tcbLevel } from './fake-intel.ts';
 
 const intel = new FakeIntel();
 const other = new FakeIntel();
@@ -277,6 +277,69 @@ describe('attacks on the enclave and the domain', () => {
   test('a debug enclave is named as that', () => {
     const { checks } = run({ quote: { report: flip(48, 0x02) } });
     expect(checks[0]?.actual).toMatch(/^on: a debug enclave/);
+  });
+});
+
+describe('what a rating comes to', () => {
+  const level = (status: string) =>
+    intel.tcbInfo({ tcbLevels: [tcbLevel(5, 11, status, { advisoryIDs: ['INTEL-SA-00001'] })] });
+
+  test.each(['SWHardeningNeeded', 'ConfigurationNeeded', 'OutOfDate', 'OutOfDateConfigurationNeeded'])(
+    '%s is a fact for the policy',
+    (status) => {
+      const { claims, checks } = run({ endorsements: { tcbInfos: [level(status)] } });
+      expect(checks).toEqual([]);
+      expect(claims.tcb).toMatchObject({ status, advisories: ['INTEL-SA-00001'] });
+    },
+  );
+
+  test('a revoked TCB is refused, and named', () => {
+    const { claims, checks } = run({ endorsements: { tcbInfos: [level('Revoked')] } });
+    expect(checks).toEqual([
+      { id: 'evidence.tcb', status: 'fail', expected: 'a TCB that Intel has not revoked', actual: 'Revoked' },
+    ]);
+    expect(claims.tcb?.status).toBe('Revoked');
+  });
+
+  test('a TDX 1.5 domain that should be started again', () => {
+    const report = (bytes: Buffer) => {
+      bytes.writeUInt8(3, 0);
+      bytes.fill(4, 584, 600).writeUInt8(6, 584);
+      bytes.writeUInt8(1, 585);
+    };
+    const { claims, checks } = run({ quote: { version: 5, tee: 'tdx', tdReportLength: 648, report } });
+    expect(checks).toEqual([]);
+    expect(claims.tcb).toMatchObject({ status: 'TDRelaunchAdvised', advisories: ['INTEL-SA-00002'] });
+  });
+});
+
+describe('live verification', () => {
+  const verify = (at: Date, now: Date) =>
+    verifyDcap(intel.quote(), {
+      allowSimulated: [],
+      at,
+      now,
+      maxAgeSeconds: 300,
+      roots: [intel.certificates.root],
+      endorsements: intel.endorsements(),
+    })
+      .checks.filter(({ status }) => status === 'fail')
+      .map(({ id }) => id);
+
+  test('collateral has to hold by the verifier’s clock, whatever time was asked for', () => {
+    expect(verify(AT, AT)).toEqual([]);
+    expect(verify(AT, new Date('2026-07-01T00:00:00Z'))).toEqual([
+      'evidence.tcb-info-time',
+      'evidence.qe-identity-time',
+    ]);
+    expect(verify(AT, new Date('2050-01-01T00:00:00Z'))).toEqual([
+      'evidence.valid-now',
+      'evidence.root-crl',
+      'evidence.pck-crl',
+      'evidence.tcb-info-signer.valid-now',
+      'evidence.tcb-info-time',
+      'evidence.qe-identity-time',
+    ]);
   });
 });
 
