@@ -66,6 +66,7 @@ function become(runtime: CommandRuntime): never {
   for (let signal = 1; signal <= SIGNALS; signal++) calls.defaultSignal(signal);
   checked('sigprocmask', calls.unblockSignals());
   checked('close_range', calls.closeOnExecFrom(3));
+  calls.keepStandardStreams();
   throw new SyscallError(`execve ${file}`, calls.execve(file, runtime.argv, runtime.env));
 }
 

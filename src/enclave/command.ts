@@ -26,6 +26,8 @@ export interface RunningCommand {
 const LOOK_MS = 50;
 const GRACE_MS = 10_000;
 const LONGEST_LINE = 4096;
+/** Of the answer that says so. */
+const LONGEST_READY = 1 << 20;
 
 /**
  * Starts the measured command by way of this program's other role (`command-start.ts`) and waits until it is ready. Its
@@ -97,7 +99,12 @@ async function answers(port: number, path: string, limitMs: number): Promise<boo
   try {
     const signal = AbortSignal.timeout(limitMs);
     const reply = await fetch(`http://127.0.0.1:${port}${path}`, { redirect: 'manual', signal });
-    await reply.body?.cancel();
+    // To its end: a program that is hung up on may die of it (SIGPIPE).
+    let length = 0;
+    for await (const chunk of reply.body ?? []) {
+      length += chunk.length;
+      if (length > LONGEST_READY) return false;
+    }
     return reply.status === 200;
   } catch {
     return false;

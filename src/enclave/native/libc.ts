@@ -43,6 +43,8 @@ export interface ProcessCalls {
   unblockSignals(): number;
   /** Marks every descriptor from `first` on close-on-exec (Linux 5.11). */
   closeOnExecFrom(first: number): number;
+  /** Lets standard input, output and error outlive execve, blocking: Node has marked them otherwise. */
+  keepStandardStreams(): void;
   /** Returns only where it fails. */
   execve(path: string, argv: string[], env: string[]): number;
 }
@@ -140,6 +142,7 @@ export function processCalls(): ProcessCalls {
   const signal = bind('intptr_t signal(int number, intptr_t handler)');
   const sigprocmask = bind('int sigprocmask(int how, const void *set, void *old)');
   const capset = bind('int capset(const void *header, const void *data)');
+  const fcntl = bind('int fcntl(int fd, int command, int argument)');
   const closeRange = bind('int close_range(unsigned int first, unsigned int last, int flags)');
   return {
     chroot: bind('int chroot(const char *path)'),
@@ -159,6 +162,12 @@ export function processCalls(): ProcessCalls {
     defaultSignal: (number) => signal(number, 0),
     unblockSignals: () => sigprocmask(SIG_SETMASK, Buffer.alloc(128), null),
     closeOnExecFrom: (first) => closeRange(first, 0xffffffff, CLOSE_RANGE_CLOEXEC),
+    keepStandardStreams() {
+      for (const fd of [0, 1, 2]) {
+        checked('fcntl', fcntl(fd, F_SETFD, 0));
+        checked('fcntl', fcntl(fd, F_SETFL, checked('fcntl', fcntl(fd, F_GETFL, 0)) & ~O_NONBLOCK));
+      }
+    },
     execve(path, argv, env) {
       const execve = bind('int execve(const char *path, const char **argv, const char **env)');
       return execve(path, [...argv, null], [...env, null]);
@@ -166,6 +175,10 @@ export function processCalls(): ProcessCalls {
   };
 }
 
+const F_SETFD = 2;
+const F_GETFL = 3;
+const F_SETFL = 4;
+const O_NONBLOCK = 0o4000;
 const SIG_SETMASK = 2;
 const CLOSE_RANGE_CLOEXEC = 4;
 const SOL_SOCKET = 1;
