@@ -1,5 +1,6 @@
 import { fromHex } from '../../core/bytes.ts';
 import { usageError } from '../../core/errors.ts';
+import { fromPem } from '../roots/pinned.ts';
 import type { Endorsements, SignedJson } from '../types.ts';
 import { memberSpans } from './json-spans.ts';
 import { readPemChain } from './pem.ts';
@@ -25,6 +26,7 @@ const CHAINS = [
   'pck_certificate_chain',
 ] as const;
 const CRLS = ['root_ca_crl', 'pck_crl'] as const;
+const PEM_CRL = '-----BEGIN X509 CRL-----';
 
 /**
  * Reads what Intel's PCS, a PCCS or a client of theirs returned, as recorded: a collateral file, TCB info, QE identity, PCK
@@ -51,6 +53,8 @@ export function importIntel(bytes: Uint8Array): Endorsements | null {
   if (headers !== undefined && trimmed.startsWith('-----BEGIN CERTIFICATE-----')) {
     return { ...found, certificates: [...found.certificates, ...pem(trimmed, 'the answer')] };
   }
+  if (headers !== undefined && trimmed.startsWith(PEM_CRL))
+    return { ...found, crls: [crlBytes(trimmed, 'the answer')] };
   const recognised = text !== undefined && /^\s*[{[]/.test(text) && readJson(text, found);
   return recognised ? found : null;
 }
@@ -117,7 +121,7 @@ function readFlat(members: Record<string, unknown>, found: Endorsements): void {
   }
   for (const name of CRLS) {
     const value = string(name);
-    if (value !== undefined) found.crls.push(hexBytes(value, name));
+    if (value !== undefined) found.crls.push(crlBytes(value, name));
   }
   const info = string('tcb_info');
   if (info !== undefined) found.tcbInfos.push(signedJson(info, members.tcb_info_signature, 'tcb_info_signature'));
@@ -147,6 +151,14 @@ function pem(text: string, name: string): Buffer[] {
   const ders = readPemChain(text);
   if (ders === null) throw malformed(`${name}: expected certificates in PEM`);
   return ders;
+}
+
+/** PCS sends PEM unless it is asked for DER; PCCS sends hex. */
+function crlBytes(text: string, name: string): Buffer {
+  if (!text.startsWith(PEM_CRL)) return hexBytes(text, name);
+  const [der, ...more] = fromPem(text, 'X509 CRL');
+  if (der === undefined || more.length > 0) throw malformed(`${name}: expected one revocation list in PEM`);
+  return der;
 }
 
 function hexBytes(text: string, name: string): Buffer {

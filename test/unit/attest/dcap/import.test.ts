@@ -32,6 +32,7 @@ const merge = (list: (Endorsements | null)[]): Endorsements => ({
 });
 const holds = (endorsements: Endorsements, quote = intel.quote()) =>
   allPass(verifyDcap(quote, { allowSimulated: [], now: AT, roots: [root], endorsements }).checks);
+const TWO_CRLS = pemOf(intel.crl('root')).replaceAll('CERTIFICATE', 'X509 CRL').repeat(2);
 const malformed = expect.objectContaining({ code: 'ERR_COLLATERAL_MALFORMED', exitCode: 2 });
 
 describe('what Intel’s services return, recorded', () => {
@@ -61,10 +62,14 @@ describe('what Intel’s services return, recorded', () => {
     expect(importIntel(Buffer.concat([Buffer.from(first), last]))?.certificates).toHaveLength(2);
   });
 
-  test('a single PCK certificate, and its CRL in hex under a head', () => {
+  test('a single PCK certificate; CRLs in hex and in PEM', () => {
     expect(importIntel(http({ 'SGX-FMSPC': '00A067110000' }, pemOf(pck)))?.certificates).toEqual([pck]);
     const crl = intel.crl('authority');
     expect(importIntel(http({}, hex(crl)))?.crls).toEqual([crl]);
+    const pem = pemOf(crl).replaceAll('CERTIFICATE', 'X509 CRL');
+    const answered = importIntel(http({ 'SGX-PCK-CRL-Issuer-Chain': chain(authority, root) }, pem));
+    expect(answered).toMatchObject({ certificates: [authority, root], crls: [crl] });
+    expect(importIntel(Buffer.from(JSON.stringify({ pck_crl: pem })))?.crls).toEqual([crl]);
   });
 
   test('the file that PCCS clients write', () => {
@@ -99,6 +104,8 @@ describe('what Intel’s services return, recorded', () => {
     ['two objects, one signature', `{"tcbInfo":{},"enclaveIdentity":{},"signature":"${'00'.repeat(64)}"}`],
     ['an object twice', `{"tcbInfo":{"a":1},"tcbInfo":{"a":2},"signature":"${'00'.repeat(64)}"}`],
     ['a CRL that is not hex', '{"pck_crl":"zz","tcb_info":"{}"}'],
+    ['two CRLs for one', JSON.stringify({ pck_crl: TWO_CRLS })],
+    ['a CRL in PEM that has no end', JSON.stringify({ pck_crl: TWO_CRLS.slice(0, 40) })],
     ['a chain that is not PEM', '{"tcb_info_issuer_chain":"hello","tcb_info":"{}"}'],
     ['a head without an end', 'HTTP/1.1 200 OK\r\n'],
     ['a chain that is not in percent encoding', 'HTTP/1.1 200 OK\r\nTCB-Info-Issuer-Chain: %%\r\n\r\n{"tcbInfo":{}}'],
