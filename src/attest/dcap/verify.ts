@@ -1,4 +1,3 @@
-import 'reflect-metadata';
 import { hex } from '../../core/bytes.ts';
 import { type Check, fail, pass, skipped } from '../../core/check.ts';
 import type { Measurement } from '../../core/measurement.ts';
