@@ -5,13 +5,13 @@ import { createSimulatedAttester, type SimulatedAttester } from '../attest/simul
 import type { SimulatedRoot } from '../attest/simulated-root.ts';
 import { AtomaError } from '../core/errors.ts';
 import { bootError } from './boot-failure.ts';
-import { createConsole } from './console.ts';
+import { type Console, createConsole } from './console.ts';
 import { type CleanUp, cleanUp, type Enclave, judge, type LaunchOptions, serve } from './enclave.ts';
 import { type ImageFiles, takeApart, takeCopy } from './image-parts.ts';
 import { listenOnce } from './listen.ts';
 import { startMachine } from './machine.ts';
 import { qemuArguments } from './qemu-arguments.ts';
-import { type FoundQemu, findQemu, type QemuAccel, type QemuWishes } from './qemu-find.ts';
+import { type FoundQemu, findQemu, type QemuAccel, type QemuWishes, qemuError } from './qemu-find.ts';
 import { createPrivateDirectory } from './runtime-directory.ts';
 import { type Stopwatch, stopwatch } from './stopwatch.ts';
 import { startVsockDaemon } from './vhost-vsock.ts';
@@ -30,6 +30,8 @@ export interface QemuOptions extends LaunchOptions, QemuWishes {
 /** Under TCG on a busy machine a big image takes its time. */
 const CONNECT_MS = 180_000;
 const RETRY_MS = 50;
+/** With KVM, Debian's kernel prints its first line within a second. */
+const MUTE_MS = 20_000;
 
 /**
  * Boots a Nitro image in the best QEMU there is (`findQemu`): the measured bytes, by a kernel of its own, on a machine
@@ -53,11 +55,22 @@ export async function launchQemu(options: QemuOptions): Promise<Enclave> {
     const attester = createSimulatedAttester(options.root, files.image.measurement);
     for (const [attempt, accel] of qemu.accels.entries()) {
       onNote?.(`QEMU ${qemu.version}, machine ${qemu.machine}, ${accel}`);
+      const last = attempt === qemu.accels.length - 1;
       try {
-        return await boot({ options, qemu, accel, attempt, directory: directory.path, files, attester, undo, clock });
+        return await boot({
+          options,
+          qemu,
+          accel,
+          attempt,
+          last,
+          directory: directory.path,
+          files,
+          attester,
+          undo,
+          clock,
+        });
       } catch (error) {
         // A /dev/kvm that opens may still not carry a guest (nested virtualisation); TCG needs nothing.
-        const last = attempt === qemu.accels.length - 1;
         if (last || !(error instanceof AtomaError) || error.code !== 'ERR_QEMU') throw error;
         onNote?.(`${accel} does not work here (${error.message})`);
       }
@@ -74,6 +87,8 @@ interface Attempt {
   qemu: FoundQemu;
   accel: QemuAccel;
   attempt: number;
+  /** Nothing else is left to try. */
+  last: boolean;
   directory: string;
   files: ImageFiles;
   attester: SimulatedAttester;
@@ -105,6 +120,7 @@ async function boot(attempt: Attempt): Promise<Enclave> {
     const exited = machine.ended.then(() => {});
     const dead = Promise.race([
       machine.broken,
+      ...(attempt.last ? [] : [mute(console, undo)]),
       machine.ended.then(async (how): Promise<never> => {
         // Where QEMU failed, that is the reason.
         await Promise.race([machine.broken, Promise.resolve()]);
@@ -126,6 +142,17 @@ async function boot(attempt: Attempt): Promise<Enclave> {
     await undo.run();
     throw error;
   }
+}
+
+/** Rejects where a guest prints nothing at all for so long that the accelerator is to blame; never resolves. */
+async function mute(console: Console, undo: CleanUp): Promise<never> {
+  const over = new AbortController();
+  undo.add(() => over.abort());
+  await sleep(MUTE_MS, undefined, { signal: over.signal }).catch(() => {});
+  if (!over.signal.aborted && console.facts().stage === 'nothing') {
+    throw qemuError(`the guest printed nothing for ${MUTE_MS / 1000} s`);
+  }
+  return new Promise(() => {});
 }
 
 interface Channel {
