@@ -37,7 +37,7 @@ export function createCommandServer({ sign, evidenceFile, ...parts }: CommandSer
   const forward = async (request: Request): Promise<Response> => {
     const received = performance.now();
     const nonce = readNonce(request.headers['atoma-nonce']);
-    const { status, headers, body } = await ask(port, request, { timeoutMs, maxReply });
+    const { status, headers, body } = await askCommand(port, request, { timeoutMs, maxReply });
     const executionTimeMs = performance.now() - received;
     const signed = request.method === 'POST' && status >= 200 && status < 300;
     const receipt = signed ? sign({ request: request.body, response: body, executionTimeMs, nonce }) : undefined;
@@ -90,8 +90,12 @@ interface Answer {
   body: Buffer;
 }
 
-/** One request to the program and its whole answer. Throws a `RequestError`: 502 or 504. */
-function ask(port: number, request: Request, limits: { timeoutMs: number; maxReply: number }): Promise<Answer> {
+/** One request to the program and its whole answer. Rejects with a `RequestError`: 502 or 504. */
+export function askCommand(
+  port: number,
+  request: Request,
+  limits: { timeoutMs: number; maxReply: number },
+): Promise<Answer> {
   const { method, path, body } = request;
   const headers = { ...forwarded(request.headers), host: `127.0.0.1:${port}`, 'content-length': String(body.length) };
   return new Promise((resolve, reject) => {

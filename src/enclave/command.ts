@@ -6,6 +6,7 @@ import { StringDecoder } from 'node:string_decoder';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AtomaError } from '../core/errors.ts';
 import type { CommandRuntime } from '../core/measured-config.ts';
+import { askCommand } from './command-server.ts';
 import { say } from './log.ts';
 
 /** How a command ended. */
@@ -22,7 +23,8 @@ export interface RunningCommand {
   stop(): Promise<Ended>;
 }
 
-/** Between two looks whether it is ready. */
+/** Between two looks whether it is ready, and for an answer to one. */
+const ANSWER_MS = 5_000;
 const LOOK_MS = 50;
 const GRACE_MS = 10_000;
 const LONGEST_LINE = 4096;
@@ -95,17 +97,12 @@ function connects(port: number, limitMs: number): Promise<boolean> {
   });
 }
 
+/** Takes the answer to its end: a program that is hung up on may die of it (SIGPIPE). */
 async function answers(port: number, path: string, limitMs: number): Promise<boolean> {
+  const request = { method: 'GET', path, headers: {}, body: Buffer.alloc(0) };
+  const limits = { timeoutMs: Math.min(limitMs, ANSWER_MS), maxReply: LONGEST_READY };
   try {
-    const signal = AbortSignal.timeout(limitMs);
-    const reply = await fetch(`http://127.0.0.1:${port}${path}`, { redirect: 'manual', signal });
-    // To its end: a program that is hung up on may die of it (SIGPIPE).
-    let length = 0;
-    for await (const chunk of reply.body ?? []) {
-      length += chunk.length;
-      if (length > LONGEST_READY) return false;
-    }
-    return reply.status === 200;
+    return (await askCommand(port, request, limits)).status === 200;
   } catch {
     return false;
   }
