@@ -170,9 +170,12 @@ async function serialChannel(socket: string, timeoutMs: number, silent: () => Er
     async connected() {
       const began = performance.now();
       const stream = await listener.connection(timeoutMs, silent);
-      undo.add(() => stream.destroy());
       const spoke = Promise.withResolvers<void>();
       const timer = setTimeout(() => spoke.reject(silent()), timeoutMs - (performance.now() - began));
+      undo.add(() => {
+        clearTimeout(timer);
+        stream.destroy();
+      });
       stream.once('readable', spoke.resolve);
       await spoke.promise.finally(() => clearTimeout(timer));
       return stream;
