@@ -9,6 +9,8 @@ import { type Certificate, KEY_USAGE, Malformed, readSerial } from './certificat
 export interface Crl {
   /** DER of the name. */
   issuer: Uint8Array;
+  /** The same name, for people. */
+  issuerText: string;
   thisUpdate: Date;
   /** RFC 5280 asks for it; a list without an end would hold for ever, so it is refused. */
   nextUpdate: Date;
@@ -73,6 +75,7 @@ function read(der: Buffer): Crl {
   if (tbsCertList.nextUpdate === undefined) throw new Malformed('it does not say when it ends');
   return {
     issuer: Buffer.from(parsed.issuerName.toArrayBuffer()),
+    issuerText: parsed.issuer,
     thisUpdate: wholeSecond(tbsCertList.thisUpdate.getTime()),
     nextUpdate: wholeSecond(tbsCertList.nextUpdate.getTime()),
     revoked: new Set(entries.map(({ userCertificate }) => readSerial(Buffer.from(userCertificate)))),
