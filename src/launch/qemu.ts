@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createSimulatedAttester, type SimulatedAttester } from '../attest/simulated-attester.ts';
+import { createSimulatedAttester } from '../attest/simulated-attester.ts';
 import type { SimulatedRoot } from '../attest/simulated-root.ts';
 import { AtomaError } from '../core/errors.ts';
 import { bootError } from './boot-failure.ts';
@@ -52,7 +52,6 @@ export async function launchQemu(options: QemuOptions): Promise<Enclave> {
     const files = await take({ ...options, directory: directory.path });
     judge(files.image, accept);
     clock.lap('measure and copy');
-    const attester = createSimulatedAttester(options.root, files.image.measurement);
     for (const [attempt, accel] of qemu.accels.entries()) {
       onNote?.(`QEMU ${qemu.version}, machine ${qemu.machine}, ${accel}`);
       const last = attempt === qemu.accels.length - 1;
@@ -65,7 +64,6 @@ export async function launchQemu(options: QemuOptions): Promise<Enclave> {
           last,
           directory: directory.path,
           files,
-          attester,
           undo,
           clock,
         });
@@ -91,14 +89,13 @@ interface Attempt {
   last: boolean;
   directory: string;
   files: ImageFiles;
-  attester: SimulatedAttester;
   undo: CleanUp;
   clock: Stopwatch;
 }
 
 /** Adds to `undo` only what succeeded; a failed attempt leaves nothing running. */
 async function boot(attempt: Attempt): Promise<Enclave> {
-  const { options, qemu, accel, directory, files, attester, clock } = attempt;
+  const { options, qemu, accel, directory, files, clock } = attempt;
   const { memoryMib, cpus, acpi, onLog } = options;
   const undo = cleanUp();
   try {
@@ -114,6 +111,7 @@ async function boot(attempt: Attempt): Promise<Enclave> {
       qemu.vhostVsock === undefined
         ? await serialChannel(join(directory, name), timeoutMs, silent, undo)
         : await vsockChannel(qemu.vhostVsock, directory, name, { program: console.program, timeoutMs, silent, undo });
+    const attester = createSimulatedAttester(options.root, files.image.measurement);
     const plan = { qemu, accel, memoryMib, cpus, acpi, boot: files.boot, socket: channel.socket };
     const machine = startMachine(qemuArguments(plan), console);
     undo.add(machine.kill);
