@@ -1,4 +1,3 @@
-import { dirname } from 'node:path/posix';
 import { usageError } from '../../core/errors.ts';
 import { COMMAND_ROOT, IMAGE_ROOT } from '../../core/layout.ts';
 import type { CommandRuntime } from '../../core/measured-config.ts';
@@ -6,10 +5,11 @@ import type { Cache } from '../../image/cache.ts';
 import type { TreeEntry } from '../../image/cpio.ts';
 import type { InputOptions } from '../../image/inputs.ts';
 import type { Lock } from '../../image/lock-file.ts';
-import { directory, sharedBase } from '../../image/ramdisks.ts';
+import { sharedBase } from '../../image/ramdisks.ts';
 import type { TreeFile } from '../../image/tree.ts';
 import { type ImageConfig, provideContainer, resolveUser } from '../../oci/index.ts';
 import type { Project } from '../../project/load.ts';
+import { CommandTree } from './command-tree.ts';
 import { includeFiles } from './include.ts';
 
 export interface CommandRoot {
@@ -44,19 +44,21 @@ export async function commandRoot(
   const { runtime } = project.config;
   const [pin] = lock.oci;
   const image = pin === undefined ? null : await provideContainer(pin, cache, options);
-  const tree = new Map((image?.tree(PREFIX) ?? sharedBase(cache, files, PREFIX)).map((entry) => [entry.path, entry]));
+  const tree = new CommandTree(PREFIX, image?.tree(PREFIX) ?? sharedBase(cache, files, PREFIX));
   for (const include of runtime.include ?? []) {
-    for (const entry of await includeFiles(project.dir, include, PREFIX, cache)) put(tree, entry);
+    for (const entry of await includeFiles(project.dir, include, PREFIX, cache)) tree.put(entry);
   }
   const config = image?.config ?? null;
   const cwd = runtime.workdir ?? (config?.workingDir || '/');
   const model = runtime.model ?? DEFAULTS.model;
   mountPoints(tree, model);
-  ensureDirectory(tree, cwd, 'the working directory');
+  tree.ensure('/run', 0o755);
+  tree.ensure('/tmp', 0o1777);
+  tree.ensure(cwd, 0o755);
   const user = runtime.user ?? (image === null ? NOBODY : (config?.user ?? ''));
   const port = runtime.port ?? DEFAULTS.port;
   return {
-    entries: [...tree.values()],
+    entries: tree.entries(),
     notes: image?.notes ?? [],
     runtime: {
       kind: 'command',
@@ -94,40 +96,10 @@ function environment(image: string[], own: Record<string, string>, told: Record<
 }
 
 /** What the init and the agent mount on: always real directories, so that nothing is mounted through a link. */
-function mountPoints(tree: Map<string, TreeEntry>, model: string): void {
-  for (const path of ['/dev', '/proc', '/sys', model]) {
-    ensureDirectory(tree, path, 'a mount point');
+function mountPoints(tree: CommandTree, model: string): void {
+  for (const path of ['/dev', '/proc', '/sys', model.replace(/\/+$/, '')]) {
+    tree.makeDirectory(path, 'a mount point');
     // It would be covered, and cost memory.
-    for (const below of [...tree.keys()].filter((key) => key.startsWith(`${PREFIX}${path}/`))) tree.delete(below);
+    tree.empty(path);
   }
-  ensureDirectory(tree, '/run', 'a mount point');
-  if (!tree.has(`${PREFIX}/tmp`)) tree.set(`${PREFIX}/tmp`, { ...directory(`${PREFIX}/tmp`), mode: 0o1777 });
-}
-
-/** Makes a directory of the command's root where there is none; a link or a file on the way is an error. */
-function ensureDirectory(tree: Map<string, TreeEntry>, path: string, what: string): void {
-  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
-  if (parts.includes('..')) throw usageError('ERR_CONFIG_VALUE', `expected ${what} without "..", found "${path}"`);
-  for (let i = 1; i <= parts.length; i++) {
-    const at = `${PREFIX}/${parts.slice(0, i).join('/')}`;
-    const found = tree.get(at);
-    if (found === undefined) tree.set(at, directory(at));
-    else if (found.type !== 'dir') {
-      throw usageError(
-        'ERR_IMAGE_MOUNT_POINT',
-        `${what}, ${path}: expected a directory, found a ${found.type === 'file' ? 'file' : 'link'} at ${at.slice(PREFIX.length)}`,
-        { hint: 'write the path that the link leads to, or take another one in enclave.toml' },
-      );
-    }
-  }
-}
-
-/** Puts an included file in place of whatever the image has there; its parents have to be directories. */
-function put(tree: Map<string, TreeEntry>, entry: TreeEntry): void {
-  ensureDirectory(tree, dirname(entry.path.slice(PREFIX.length)), 'the directory of an included file');
-  const there = tree.get(entry.path);
-  if (there?.type === 'dir' && entry.type === 'dir') return;
-  if (there?.type === 'dir')
-    for (const below of tree.keys()) if (below.startsWith(`${entry.path}/`)) tree.delete(below);
-  tree.set(entry.path, entry);
 }
