@@ -95,7 +95,8 @@ describe.runIf(tools)('the small kernel', () => {
       const initrd = join(scratch, 'initrd');
       const { writeFile } = await import('node:fs/promises');
       await writeFile(initrd, cpioArchive(initRamdisk(cache, files, [init]), { mtime: 0 }).chunks());
-      const machine = ['-M', 'microvm,acpi=off', '-accel', 'tcg', '-cpu', 'max', '-m', '128', '-smp', '2'];
+      // One processor: with two, QEMU 7.2's emulation now and then breaks the kernel's patching of itself.
+      const machine = ['-M', 'microvm,acpi=off', '-accel', 'tcg', '-cpu', 'max', '-m', '128', '-smp', '1'];
       const plain = ['-nodefaults', '-no-user-config', '-display', 'none', '-serial', 'stdio', '-no-reboot'];
       const devices = ['-device', 'virtio-serial-device', '-device', 'virtio-rng-device'];
       const append = 'console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2600000';
@@ -112,7 +113,7 @@ describe.runIf(tools)('the small kernel', () => {
       const seen = [...stdout.replaceAll('\r', '').matchAll(/^probe: (.*)$/gm)].map(([, line]) => line);
       expect(seen).toEqual([
         `kernel ${small.pin.version}`,
-        'processors 2',
+        'processors 1',
         'port atoma.0',
         'random virtio_rng.0 none',
         'loopback up',
