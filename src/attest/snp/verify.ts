@@ -1,4 +1,3 @@
-import { verify } from 'node:crypto';
 import { hex, isZero } from '../../core/bytes.ts';
 import { type Check, compare, fail, pass, skipped } from '../../core/check.ts';
 import type { Certificate } from '../certificate.ts';
@@ -7,7 +6,7 @@ import { checkRevocation, parseCrl } from '../crl.ts';
 import { AMD_ROOTS } from '../roots/amd.ts';
 import { trustedRoots } from '../roots/pinned.ts';
 import { type Claims, NO_ENDORSEMENTS, type Verified, type VerifyEvidenceOptions } from '../types.ts';
-import { buildChain, chipFits, findKey, parseAll, tcbFits } from './chain.ts';
+import { buildChain, chipFits, findKey, parseAll, signedBy, tcbFits } from './chain.ts';
 import type { EndorsementKey } from './endorsement-key.ts';
 import { reportFacts, reportMeasurement } from './facts.ts';
 import { parseReport, type SnpReport } from './report.ts';
@@ -26,7 +25,7 @@ const KEYS = { authority: 'RSA-4096', leaf: 'P-384' } as const;
 export function verifySnp(evidence: Uint8Array, options: VerifyEvidenceOptions): Verified {
   const report = parseReport(evidence);
   const { endorsements = NO_ENDORSEMENTS, now, at = now } = options;
-  const key = findKey(report, parseAll(endorsements.certificates));
+  const key = findKey(report, endorsements.certificates);
   const { certificates, fingerprints, note } = trustedRoots([AMD_ROOTS[key.line]], options.roots);
   const chain = buildChain(key, parseAll(certificates), endorsements);
   const crls = endorsements.crls.map((der, index) => parseCrl(der, `revocation list ${index}`));
@@ -50,7 +49,7 @@ export function verifySnp(evidence: Uint8Array, options: VerifyEvidenceOptions):
         ? pass('evidence.tcb', showTcb(key.tcb))
         : fail('evidence.tcb', { expected: showTcb(key.tcb), actual: shownTcb(report.reportedTcb, key) }),
       checkTcbOrder(report, key),
-      key.certificate.key === 'P-384' && signedBy(report, key.certificate)
+      signedBy(report, key.certificate)
         ? pass('evidence.signature', `ECDSA P-384 by the ${key.kind}`)
         : fail('evidence.signature', { detail: `the signature is not the ${key.kind}’s over this report` }),
       skipped(
@@ -118,9 +117,6 @@ function shownTcb(bytes: Buffer, { line }: EndorsementKey): string {
   const tcb = readTcb(bytes, line);
   return tcb === null ? `${hex(bytes)}, which is not a TCB version of ${line}` : showTcb(tcb);
 }
-
-const signedBy = ({ signed, signature }: SnpReport, { x509 }: Certificate): boolean =>
-  verify('sha384', signed, { key: x509.publicKey, dsaEncoding: 'ieee-p1363' }, signature);
 
 function snpClaims(report: SnpReport, key: EndorsementKey): Claims {
   // The VCEK names the chip even where the host masked it in the report.

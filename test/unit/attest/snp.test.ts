@@ -169,6 +169,25 @@ describe('reports of each generation, under an ARK of our own', () => {
   });
 });
 
+describe('many endorsements', () => {
+  const rack = Array.from({ length: 40 }, (_, i) =>
+    vek({ hwid: Buffer.alloc(64, i + 1), certificate: { publicKey: newKey().publicKey, serial: Buffer.from([1, i]) } }),
+  );
+
+  test('the VCEK of this chip, and no other is looked at', () =>
+    expect(failed(snpReport(), trust([...rack, ask(), vek()]))).toEqual([]));
+
+  test('where the chip id is masked, the VCEK whose key signed', () => {
+    const report = snpReport({ chipId: Buffer.alloc(64) });
+    expect(failed(report, trust([...rack, ask(), vek()]))).toEqual([]);
+    expect(verifySnp(report, trust([...rack, ask(), vek()])).claims.platform).toBe(hex(CHIP));
+    expect(failed(report, trust([...rack, ask()]))).toEqual(['evidence.signature']);
+  });
+
+  test('only those of other chips: named', () =>
+    expect(failed(snpReport(), trust([...rack, ask()]))).toEqual(['evidence.chip', 'evidence.signature']));
+});
+
 describe('hostile reports', () => {
   test.each<[string, ReportChange, string[]]>([
     ['signed by another key', { signer: newKey().privateKey }, ['evidence.signature']],
