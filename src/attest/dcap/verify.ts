@@ -43,8 +43,8 @@ export function verifyDcap(evidence: Uint8Array, options: VerifyEvidenceOptions)
   const chain = findPckChain(quote, setting.collateral, setting.roots);
   const platform = chain.leaf && readPlatform(chain.leaf);
   const known = platform instanceof DerError ? undefined : platform;
-  const tcbInfo = choose(setting.collateral.tcbInfos, (info) => infoRank(info, tee, known));
-  const qeIdentity = choose(setting.collateral.qeIdentities, ({ id }) =>
+  const tcbInfo = choose(setting.collateral.tcbInfos, setting.at, (info) => infoRank(info, tee, known));
+  const qeIdentity = choose(setting.collateral.qeIdentities, setting.at, ({ id }) =>
     id === (tee === 'sgx' ? 'QE' : 'TD_QE') ? 1 : 0,
   );
   const info = checkSigned('tcb-info', tcbInfo, setting);
@@ -94,13 +94,19 @@ function readExtension(value: Uint8Array | undefined): PckPlatform | DerError {
   }
 }
 
-/** The best of several: highest rank, then the newest evaluation, then the newest issue. */
-function choose<T extends TcbInfo | QeIdentity>(list: Signed<T>[], rank: (value: T) => number): Signed<T> | undefined {
-  const key = ({ value }: Signed<T>) => [rank(value), value.evaluation, value.issueDate.getTime()] as const;
-  return [...list].sort((a, b) => {
-    const [x, y] = [key(a), key(b)];
-    return y[0] - x[0] || y[1] - x[1] || y[2] - x[2];
-  })[0];
+/** The best of several: what fits best, then what holds at the time, then the newest evaluation, then the newest issue. */
+function choose<T extends TcbInfo | QeIdentity>(
+  list: Signed<T>[],
+  at: Date,
+  rank: (value: T) => number,
+): Signed<T> | undefined {
+  const key = ({ value }: Signed<T>) => {
+    const holds = at >= value.issueDate && at <= value.nextUpdate;
+    return [rank(value), Number(holds), value.evaluation, value.issueDate.getTime()];
+  };
+  const keyed = list.map((item) => ({ item, key: key(item) }));
+  keyed.sort((a, b) => b.key.map((value, index) => value - (a.key[index] ?? 0)).find((gap) => gap !== 0) ?? 0);
+  return keyed[0]?.item;
 }
 
 function infoRank(info: TcbInfo, tee: 'sgx' | 'tdx', platform: PckPlatform | undefined): number {

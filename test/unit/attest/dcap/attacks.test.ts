@@ -64,6 +64,11 @@ describe('a made-up Intel', () => {
     const old = intel.tcbInfo({ tcbEvaluationDataNumber: 3, issueDate: '2026-05-01T00:00:00Z' });
     const tcbInfos = [old, intel.tcbInfo({ tcbEvaluationDataNumber: 17 }), other.tcbInfo({ fmspc: 'FFFFFFFFFFFF' })];
     expect(run({ endorsements: { tcbInfos } }).claims.tcb?.evaluation).toBe(17);
+    // A directory may hold those of several months: what holds at the time goes before what is newer.
+    const later = intel.tcbInfo({ tcbEvaluationDataNumber: 18, issueDate: '2026-06-02T00:00:00Z' });
+    const months = run({ endorsements: { tcbInfos: [later, ...tcbInfos] } });
+    expect(months.checks).toEqual([]);
+    expect(months.claims.tcb?.evaluation).toBe(17);
   });
 });
 
