@@ -9,6 +9,7 @@ import { type Channel, openChannel } from './channel.ts';
 import { runCommand } from './command.ts';
 import { createCommandServer } from './command-server.ts';
 import { connectHost } from './connect-host.ts';
+import type { Handler, Limits } from './http2.ts';
 import { createIdentity } from './identity.ts';
 import { createInferenceServer } from './inference-server.ts';
 import { say } from './log.ts';
@@ -52,7 +53,7 @@ export async function runEnclave(root = '/', starter: string[] = []): Promise<nu
     rmSync(directory, { recursive: true });
     lap('session');
     await ready();
-    await channel.serve(createInferenceServer({ config, model, sign, evidenceFile }), LIMITS);
+    await serve(channel, createInferenceServer({ config, model, sign, evidenceFile }), LIMITS);
     return 0;
   } catch (error) {
     await reportFailure(channel, error);
@@ -61,6 +62,16 @@ export async function runEnclave(root = '/', starter: string[] = []): Promise<nu
     rmSync(directory, { recursive: true, force: true });
   }
 }
+
+const HOST_GONE = 'host gone' as const;
+const STOPPED = 'stopped' as const;
+
+/** A host that is gone, politely or not, is how serving ends. */
+const serve = (channel: Channel, handler: Handler, limits: Limits): Promise<typeof HOST_GONE> =>
+  channel.serve(handler, limits).then(
+    () => HOST_GONE,
+    () => HOST_GONE,
+  );
 
 interface CommandParts {
   runtime: CommandRuntime;
@@ -87,16 +98,13 @@ async function serveCommand({
   const stopped = Promise.withResolvers<void>();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopped.resolve());
   await ready();
-  const served = channel.serve(createCommandServer({ port: runtime.port, sign, evidenceFile }), COMMAND_LIMITS);
-  served.catch(() => {});
-  const ended = await Promise.race([command.ended, served.then(() => undefined), stopped.promise]);
-  if (ended === undefined) {
+  const served = serve(channel, createCommandServer({ port: runtime.port, sign, evidenceFile }), COMMAND_LIMITS);
+  const stop = Promise.race([served, stopped.promise.then(() => STOPPED)]);
+  const ended = await Promise.race([command.ended, stop]);
+  if (ended === HOST_GONE || ended === STOPPED) {
     const { status, how } = await command.stop();
     say(`the command was stopped and ended with ${how}`);
-    return served.then(
-      () => 0,
-      () => status,
-    );
+    return ended === HOST_GONE ? 0 : status;
   }
   say(`the command ended with ${ended.how}`);
   await reportFailure(
