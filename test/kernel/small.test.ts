@@ -20,20 +20,21 @@ const tools = await findTools().then(
 );
 const qemu = (await execa('qemu-system-x86_64', ['--version'], { reject: false })).exitCode === 0;
 
+/** What other machines made of the same inputs (source, configuration, compiler), by their digest. */
+const KNOWN: Record<string, string> = {
+  // Debian 12: gcc 12.2.0-14+deb12u1, linux-source-6.12 6.12.117-1~deb12u1
+  feb564eaebdc35af0031daf1c6a0efdb17e116825db26019899a21998deda167:
+    '81aef3932dd7d7f3414d83542754a07daebbba1b2ea7e3e67ed2d08eef8fbee2',
+};
+
 describe.runIf(tools)('the small kernel', () => {
   let scratch: string;
   let cache: Cache;
   let small: SmallKernel;
 
-  // From the machine's cache where it is there: the tests that boot images use the same.
+  // Built here and now, under conditions that nobody else builds under.
   beforeAll(async () => {
     scratch = mkdtempSync(join(tmpdir(), 'atoma-tee-kernel-'));
-    cache = await Cache.open();
-    small = await smallKernel({ cache });
-  });
-  afterAll(() => rmSync(scratch, { recursive: true, force: true }));
-
-  test('is the same bytes for another user, directory, umask, locale, time zone and number of jobs', async () => {
     const other = join(scratch, 'a directory, whose path is longer');
     mkdirSync(other, { recursive: true });
     giveAway(scratch);
@@ -51,10 +52,17 @@ describe.runIf(tools)('the small kernel', () => {
       MAKEFLAGS: '-k',
     };
     const { stdout } = await execa(file, args, { env, extendEnv: false, cwd: scratch });
-    const built = JSON.parse(stdout);
-    expect(built).toMatchObject({ cached: false, inputDigest: small.pin.inputs, sha256: small.pin.sha256 });
-    expect(readFileSync(built.path)).toEqual(readFileSync(small.kernel.path));
+    expect(JSON.parse(stdout)).toMatchObject({ cached: false });
     expect(readdirSync(join(other, 'tmp'))).toEqual([]);
+    cache = await Cache.open(other);
+    small = await smallKernel({ cache });
+  });
+  afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+  test('is the same bytes for another user, directory, umask, locale, time zone, number of jobs, and machine', async () => {
+    // Another compiler makes other bytes: then it is built once more, as anybody would.
+    const reference = KNOWN[small.pin.inputs] ?? (await smallKernel({ cache: await Cache.open() })).pin.sha256;
+    expect(small.pin.sha256).toBe(reference);
   });
 
   test('says its version and what it has', async () => {
