@@ -100,12 +100,14 @@ test.skipIf(!haveNitro)(
     const greeting = answer.indexOf('\n') + 1;
     expect(answer.subarray(0, greeting).toString()).toMatch(/^OK /);
     toGuest.unshift(answer.subarray(greeting));
-    send(toGuest, 5, LARGE);
-    expect(await receive(toGuest)).toBe(digestOf(4, LARGE));
+    send(toGuest, 5, LARGE, false);
+    expect(await receive(toGuest, LARGE)).toBe(digestOf(4, LARGE));
+    toGuest.end();
 
     const arrived = await connection;
-    send(arrived, 7, LARGE);
-    expect(await receive(arrived)).toBe(digestOf(6, LARGE));
+    send(arrived, 7, LARGE, false);
+    expect(await receive(arrived, LARGE)).toBe(digestOf(6, LARGE));
+    arrived.end();
     const lines = await machine.ended;
     fromGuest.close();
     expect(failed(lines)).toEqual([]);

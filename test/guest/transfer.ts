@@ -19,18 +19,23 @@ export function digestOf(stream: number, megabytes: number): string {
   return hash.digest('hex');
 }
 
-/** Writes so many megabytes and ends our half. */
-export const send = (to: Duplex, stream: number, megabytes: number): void => {
-  Readable.from(pieces(stream, megabytes), { objectMode: false, highWaterMark: 1 << 20 }).pipe(to);
+/** Writes so many megabytes, and then ends our half unless told otherwise. */
+export const send = (to: Duplex, stream: number, megabytes: number, end = true): void => {
+  Readable.from(pieces(stream, megabytes), { objectMode: false, highWaterMark: 1 << 20 }).pipe(to, { end });
 };
 
-/** The digest of everything until the other half ends. */
-export function receive(from: Duplex): Promise<string> {
+/** The digest of everything until the other half ends, or until so much has come. */
+export function receive(from: Duplex, megabytes = Number.POSITIVE_INFINITY): Promise<string> {
   const hash = createHash('sha256');
-  from.on('data', (chunk: Buffer) => hash.update(chunk));
-  from.resume();
+  let left = megabytes * (1 << 20);
   return new Promise((resolve, reject) => {
-    from.once('end', () => resolve(hash.digest('hex')));
+    from.on('data', (chunk: Buffer) => {
+      hash.update(chunk);
+      left -= chunk.length;
+      if (left === 0) resolve(hash.digest('hex'));
+    });
+    from.once('end', () => left !== 0 && resolve(hash.digest('hex')));
     from.once('error', reject);
+    from.resume();
   });
 }
