@@ -19,7 +19,7 @@ import { posix } from 'node:path';
 import { AtomaError, usageError } from '../core/errors.ts';
 import { COMMAND_ROOT, MEASURED_CONFIG_PATH, MODEL_DIRECTORY } from '../core/layout.ts';
 import { type CommandRuntime, parseMeasuredConfig } from '../core/measured-config.ts';
-import { seccompHeader, seccompProgram } from '../launch/seccomp.ts';
+import { seccompHeader, seccompProgram } from '../core/seccomp.ts';
 import { HOST_SOCKET } from './connect-host.ts';
 import { loadKoffi } from './native/koffi.ts';
 import { checked, type ProcessCalls, processCalls, SyscallError } from './native/libc.ts';

@@ -22,9 +22,9 @@ import {
 import { join } from 'node:path';
 import { usageError } from '../core/errors.ts';
 import { IMAGE_ROOT } from '../core/layout.ts';
+import { seccompHeader, seccompProgram } from '../core/seccomp.ts';
 import { extractSink } from '../image/cpio-extract.ts';
 import { FRAME, readFrames } from './frames.ts';
-import { seccompHeader, seccompProgram } from './seccomp.ts';
 import { loadSyscalls, MS, PR, type Syscalls } from './syscalls.ts';
 
 export interface StageOptions {

@@ -1,5 +1,5 @@
 /**
- * The system-call filter under which an image runs in the simulated TEE. Namespaces isolate file systems, processes
+ * The system-call filter under which an image runs in the simulated TEE, and a command in any enclave. Namespaces isolate file systems, processes
  * and the network, but not these ways out, which the filter closes:
  * - sockets of other families than UNIX, IP and netlink: AF_VSOCK reaches the hypervisor whatever the network namespace;
  * - io_uring, whose IORING_OP_SOCKET makes sockets that no filter sees;

@@ -1,6 +1,6 @@
 /** Puts itself under the filter and prints what a few system calls answer. */
 import koffi from 'koffi';
-import { seccompHeader, seccompProgram } from '../../../src/launch/seccomp.ts';
+import { seccompHeader, seccompProgram } from '../../../src/core/seccomp.ts';
 import { loadSyscalls, PR } from '../../../src/launch/syscalls.ts';
 
 const sys = await loadSyscalls();
