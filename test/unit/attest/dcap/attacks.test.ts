@@ -2,7 +2,17 @@ import { describe, expect, test } from 'vitest';
 import { verifyDcap } from '../../../../src/attest/dcap/verify.ts';
 import type { Endorsements } from '../../../../src/attest/types.ts';
 import { basicConstraints, extension } from '../certificates.ts';
-import { AT, certificate, FakeIntel, newKey, PLATFORM, type QuoteRequest, SERIAL, tcbLevel } from './fake-intel.ts';
+import {
+  AT,
+  certificate,
+  FakeIntel,
+  moduleLevel,
+  newKey,
+  PLATFORM,
+  type QuoteRequest,
+  SERIAL,
+  tcbLevel,
+} from './fake-intel.ts';
 
 const intel = new FakeIntel();
 const other = new FakeIntel();
@@ -277,6 +287,13 @@ describe('attacks on the enclave and the domain', () => {
     const { claims, checks } = run(attack);
     expect(checks.map(({ id }) => id)).toEqual(expected);
     expect(claims.debug).toBe(expected.includes('evidence.debug'));
+  });
+
+  test('a TDX module with attributes, even if the TCB info has the same', () => {
+    const odd = { mrsigner: '00'.repeat(48), attributes: `01${'00'.repeat(7)}`, attributesMask: 'FF'.repeat(8) };
+    const tdxModuleIdentities = [{ id: 'TDX_01', ...odd, tcbLevels: [moduleLevel(6, 'UpToDate')] }];
+    const endorsements = { tcbInfos: [intel.tdxInfo({ tdxModuleIdentities })] };
+    expect(failed({ ...td(flip(112, 1)), endorsements })).toEqual(['evidence.tdx-module']);
   });
 
   test('a debug enclave is named as that', () => {

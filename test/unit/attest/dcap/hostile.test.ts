@@ -59,6 +59,21 @@ describe('quotes', () => {
     expect(() => parseQuote(bent)).toThrowError(malformed);
   });
 
+  test('bytes inside the signature data that belong to nothing', () => {
+    for (const quote of QUOTES) {
+      const { version, body } = parseQuote(quote);
+      const auth = signedLength(version, body.report.bytes.length);
+      const longer = Buffer.concat([quote, Buffer.alloc(5)]);
+      longer.writeUInt32LE(longer.readUInt32LE(auth) + 5, auth);
+      expect(() => parseQuote(longer)).toThrowError(/5 bytes left over/);
+      if (version === 3) continue;
+      // And inside the certification data that versions 4 and 5 wrap the rest into.
+      const wrapped = auth + 4 + 128 + 2;
+      longer.writeUInt32LE(longer.readUInt32LE(wrapped) + 5, wrapped);
+      expect(() => parseQuote(longer)).toThrowError(/5 bytes left over/);
+    }
+  });
+
   test('a quoting enclave of another vendor, a body type that does not go with the TEE, too much of it all', () => {
     const vendor = Buffer.from(QUOTES[0] as Buffer).fill(0, 12, 28);
     expect(() => parseQuote(vendor)).toThrowError(malformed);
