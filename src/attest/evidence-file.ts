@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { fromBase64 } from '../core/bytes.ts';
 import { usageError } from '../core/errors.ts';
 import type { EnclaveIdentity } from './identity.ts';

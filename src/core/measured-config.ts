@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { usageError } from './errors.ts';
 import { MEASURED_CONFIG_PATH } from './layout.ts';
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { hex, sha256 } from '../core/bytes.ts';
 import { PARTS } from './lock-file.ts';
 

@@ -1,6 +1,6 @@
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { readSmallFile } from '../core/files.ts';
 import { type Cache, hashFile } from '../image/cache.ts';
 import { inputDigest, type KernelInputs } from './inputs.ts';

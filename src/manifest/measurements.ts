@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { usageError } from '../core/errors.ts';
 
 export const MEASUREMENTS_FILE = 'measurements.json';

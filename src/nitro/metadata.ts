@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { usageError } from '../core/errors.ts';
 
 /** What the metadata section says about a build. It is not measured: convenience, not evidence. */

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { missingError } from '../core/errors.ts';
 import { type Challenge, parseChallenges } from './auth-challenge.ts';
 import { readDocument } from './blobs.ts';

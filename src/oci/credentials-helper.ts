@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { z } from 'zod';
+import * as z from 'zod';
 import { missingError } from '../core/errors.ts';
 import { shown } from './json.ts';
 

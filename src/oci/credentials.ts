@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { fromBase64 } from '../core/bytes.ts';
 import { usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { hex, sha256 } from '../core/bytes.ts';
 import { type ArchiveFiles, openArchive } from './archive-files.ts';
 import { byteStream, layerCompression, readDocument, verified, wrongDigest } from './blobs.ts';

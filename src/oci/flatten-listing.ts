@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { z } from 'zod';
+import * as z from 'zod';
 import { hex, sha256 } from '../core/bytes.ts';
 import { linkFlaw } from '../image/cpio-format.ts';
 import type { ImageConfig } from './config.ts';

@@ -1,4 +1,4 @@
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { type AtomaError, usageError } from '../core/errors.ts';
 
 /** What a hostile text becomes before it is shown: no control characters, not endless. */

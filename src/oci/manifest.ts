@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { MAX_LAYERS } from './config.ts';
 import { isDigest } from './digest.ts';
 import { malformed, readJson, shown, unsupported } from './json.ts';

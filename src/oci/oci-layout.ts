@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { type ArchiveFiles, openArchive } from './archive-files.ts';
 import { byteStream, readDocument, verified, wrongSize } from './blobs.ts';
 import { ambiguous, noSuchImage } from './choose.ts';

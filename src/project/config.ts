@@ -1,6 +1,6 @@
 import { closest, distance } from 'fastest-levenshtein';
 import { parse, TomlError } from 'smol-toml';
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { type AtomaError, usageError } from '../core/errors.ts';
 import { knownKeys, type ProjectConfig, projectSchema } from './schema.ts';
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** Tables of enclave.toml that `build` knows; the keys of each are also what "did you mean" chooses from. */
 const model = {

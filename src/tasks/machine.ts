@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { usageError } from '../core/errors.ts';
 import { requiredMemoryMib } from '../launch/memory.ts';
 import type { Statement } from '../manifest/statement.ts';

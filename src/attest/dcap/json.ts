@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { usageError } from '../../core/errors.ts';
 
 /** Intel's names for how good a TCB is. TDRelaunchAdvised comes out of an evaluation, never out of a file. */

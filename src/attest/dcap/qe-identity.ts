@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { usageError } from '../../core/errors.ts';
 import { bytes, date, isoTime, objectOf, svn16 } from './json.ts';
 

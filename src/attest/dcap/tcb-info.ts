@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { usageError } from '../../core/errors.ts';
 import { bytes, components, date, isoTime, objectOf, STATUSES, svn8, svn16 } from './json.ts';
 
