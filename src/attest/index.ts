@@ -23,8 +23,17 @@ export {
   type ReceiptVerdict,
   verifyReceipt,
 } from './receipt.ts';
-export type { ReceiptClaims, ReceiptMeasurements } from './receipt-claims.ts';
+export type { ReceiptClaims } from './receipt-claims.ts';
 export { checkReceiptClaims } from './receipt-claims.ts';
+export {
+  AIR_PROFILE,
+  type MeasurementType,
+  OWN_PROFILE,
+  profileOf,
+  type ReceiptMeasurements,
+  receiptMeasurements,
+} from './receipt-measurements.ts';
+export { ReplaySet, type ReplayStore } from './replay.ts';
 export { fromPem, parseRoots } from './roots/pinned.ts';
 export {
   type Attester,

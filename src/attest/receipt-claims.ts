@@ -2,30 +2,24 @@ import { isZero } from '../core/bytes.ts';
 import { decodeCbor, encodeCbor } from '../core/cbor.ts';
 import { AtomaError } from '../core/errors.ts';
 import { ClaimFailure, ClaimReader } from './claim-reader.ts';
+import {
+  AIR_PROFILE,
+  OWN_PROFILE,
+  profileOf,
+  type ReceiptMeasurements,
+  readMeasurements,
+} from './receipt-measurements.ts';
 
-export const AIR_PROFILE = 'https://spec.cyntrisec.com/air/v1';
-const REGISTER_LENGTH = 48;
 const MODES = ['production', 'evaluation'] as const;
 const SCHEMES = ['sha256-single', 'sha256-concat', 'sha256-manifest'] as const;
-/** Which optional registers each measurement type may carry; for TDX, pcr0 is MRTD and pcr1 to pcr4 are RTMR0 to RTMR3. */
-const OPTIONAL_REGISTERS = { 'nitro-pcr': ['pcr3', 'pcr4', 'pcr8'], 'tdx-mrtd-rtmr': ['pcr3', 'pcr4'] } as const;
 
 export type SecurityMode = (typeof MODES)[number];
 export type ModelHashScheme = (typeof SCHEMES)[number];
-export type MeasurementType = keyof typeof OPTIONAL_REGISTERS;
 
-/** Registers of 48 bytes each. */
-export interface ReceiptMeasurements {
-  measurementType: MeasurementType;
-  pcr0: Uint8Array;
-  pcr1: Uint8Array;
-  pcr2: Uint8Array;
-  pcr3?: Uint8Array;
-  pcr4?: Uint8Array;
-  pcr8?: Uint8Array;
-}
-
-/** The claims of AIR v1 (draft-tsyrulnikov-rats-attested-inference-receipt-02). Hashes are SHA-256, 32 bytes. */
+/**
+ * The claims of AIR v1 (draft-tsyrulnikov-rats-attested-inference-receipt-02), and of our own profile for the TEEs that it has
+ * no form for: which of the two follows from the measurements. Hashes are SHA-256, 32 bytes.
+ */
 export interface ReceiptClaims {
   iss: string;
   /** Unix seconds, when the inference completed. */
@@ -57,7 +51,7 @@ export function encodeReceiptClaims(claims: ReceiptClaims): Uint8Array {
     [6, claims.iat],
     [7, claims.cti],
     [10, claims.nonce],
-    [265, AIR_PROFILE],
+    [265, profileOf(claims.measurements)],
     [-65537, claims.modelId],
     [-65538, claims.modelVersion],
     [-65539, claims.modelHash],
@@ -83,8 +77,9 @@ export function checkReceiptClaims(claims: ReceiptClaims): void {
 /** Decodes and judges a payload whose signature holds. Throws ClaimFailure at the first rule that it breaks. */
 export function decodeReceiptClaims(payload: Uint8Array): ReceiptClaims {
   const reader = new ClaimReader(decodePayload(payload));
-  if (reader.take(265) !== AIR_PROFILE) {
-    throw new ClaimFailure('PROFILE', 'BAD_PROFILE', `expected eat_profile ${AIR_PROFILE}`);
+  const profile = reader.take(265);
+  if (profile !== AIR_PROFILE && profile !== OWN_PROFILE) {
+    throw new ClaimFailure('PROFILE', 'BAD_PROFILE', `expected eat_profile ${AIR_PROFILE} or ${OWN_PROFILE}`);
   }
   const claims: ReceiptClaims = {
     iss: reader.text(1, 'iss'),
@@ -97,7 +92,7 @@ export function decodeReceiptClaims(payload: Uint8Array): ReceiptClaims {
     requestHash: reader.hash(-65540, 'request_hash'),
     responseHash: reader.hash(-65541, 'response_hash'),
     attestationDocHash: reader.hash(-65542, 'attestation_doc_hash'),
-    measurements: readMeasurements(reader.take(-65543)),
+    measurements: readMeasurements(reader.take(-65543), profile),
     policyVersion: reader.text(-65544, 'policy_version'),
     sequenceNumber: reader.uint(-65545, 'sequence_number'),
     executionTimeMs: reader.uint(-65546, 'execution_time_ms'),
@@ -122,32 +117,6 @@ function decodePayload(payload: Uint8Array): Map<unknown, unknown> {
     throw new ClaimFailure('CLAIMS', 'BAD_PAYLOAD', error.message);
   }
   throw new ClaimFailure('CLAIMS', 'BAD_PAYLOAD', 'expected a map of claims');
-}
-
-function readMeasurements(value: unknown): ReceiptMeasurements {
-  if (!(value instanceof Map)) throw new ClaimFailure('MEAS', 'BAD_MEASUREMENTS', 'enclave_measurements is not a map');
-  const type: unknown = value.get('measurement_type');
-  if (typeof type !== 'string' || !Object.hasOwn(OPTIONAL_REGISTERS, type)) {
-    throw new ClaimFailure('MTYPE', 'BAD_MEASUREMENT_TYPE', 'expected measurement_type nitro-pcr or tdx-mrtd-rtmr');
-  }
-  const measurementType = type as MeasurementType;
-  const may: readonly string[] = OPTIONAL_REGISTERS[measurementType];
-  const registers: Record<string, Uint8Array> = {};
-  for (const [name, register] of value) {
-    if (name === 'measurement_type') continue;
-    if (typeof name !== 'string' || !(['pcr0', 'pcr1', 'pcr2'].includes(name) || may.includes(name))) {
-      throw new ClaimFailure('MEAS', 'UNKNOWN_MEASUREMENT', `${type} has no register ${JSON.stringify(String(name))}`);
-    }
-    if (!(register instanceof Uint8Array) || register.length !== REGISTER_LENGTH) {
-      throw new ClaimFailure('MEAS', 'BAD_MEASUREMENT_LENGTH', `${name}: expected ${REGISTER_LENGTH} bytes`);
-    }
-    registers[name] = register;
-  }
-  const { pcr0, pcr1, pcr2, ...rest } = registers;
-  if (!pcr0 || !pcr1 || !pcr2) {
-    throw new ClaimFailure('MEAS', 'MISSING_MEASUREMENT', 'expected pcr0, pcr1 and pcr2');
-  }
-  return { measurementType, pcr0, pcr1, pcr2, ...rest };
 }
 
 const optional = <K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } =>

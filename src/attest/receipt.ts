@@ -4,12 +4,9 @@ import { ALG, parseSign1, type Sign1, signSign1, sigStructure } from '../core/co
 import { verifyEd25519Strict } from '../core/ed25519.ts';
 import { AtomaError } from '../core/errors.ts';
 import { ClaimFailure } from './claim-reader.ts';
-import {
-  decodeReceiptClaims,
-  encodeReceiptClaims,
-  type MeasurementType,
-  type ReceiptClaims,
-} from './receipt-claims.ts';
+import { decodeReceiptClaims, encodeReceiptClaims, type ReceiptClaims } from './receipt-claims.ts';
+import type { MeasurementType } from './receipt-measurements.ts';
+import type { ReplayStore } from './replay.ts';
 
 /** A receipt is at most this long. */
 export const RECEIPT_LIMIT = 65536;
@@ -19,7 +16,7 @@ const LAYERS = ['parse', 'signature', 'claims', 'policy'] as const;
 /** How far into the future the enclave's clock may be when age is judged. */
 const SKEW_SECONDS = 60;
 
-/** Signs claims with the enclave's Ed25519 key: AIR v1, tagged COSE_Sign1. */
+/** Signs claims with the enclave's Ed25519 key: AIR v1 or our profile of it (receipt-measurements.ts), tagged COSE_Sign1. */
 export function encodeReceipt(claims: ReceiptClaims, privateKey: KeyObject): Uint8Array {
   const header = new Map<number, unknown>([
     [1, ALG.EdDSA],
@@ -35,6 +32,8 @@ export interface ReceiptPolicy {
   modelHash?: Uint8Array;
   platform?: MeasurementType;
   maxAgeSeconds?: number;
+  /** Where receipts that were taken are remembered; asked last, so that only receipts which hold are in it. */
+  replay?: ReplayStore;
 }
 
 export interface ReceiptLayer {
@@ -84,6 +83,7 @@ export function verifyReceipt(
     claims = decodeReceiptClaims(message.payload);
     layer = 4;
     applyPolicy(claims, policy, now);
+    requireNew(claims, policy, publicKey, now);
     return { layers: outcome(undefined, asked), claims };
   } catch (error) {
     if (!(error instanceof ClaimFailure)) throw error;
@@ -142,6 +142,20 @@ function applyPolicy(claims: ReceiptClaims, policy: ReceiptPolicy, now: Date): v
     throw new ClaimFailure('FRESH', 'TIMESTAMP_STALE', `expected at most ${maxAgeSeconds} s old, found ${age} s`);
   }
 }
+
+function requireNew({ cti, iat }: ReceiptClaims, { replay }: ReceiptPolicy, publicKey: Uint8Array, now: Date): void {
+  const taken = replay?.take(publicKey, cti, iat, Math.floor(now.getTime() / 1000)) ?? 'taken';
+  if (taken === 'taken') return;
+  const [code, message] = REPLAYED[taken];
+  throw new ClaimFailure('REPLAY', code, message);
+}
+
+/** Codes and words for what a replay store answers. */
+export const REPLAYED = {
+  seen: ['CTI_SEEN', 'a receipt that was taken before'],
+  old: ['CTI_TOO_OLD', 'not of the time that is remembered: it may have been taken before'],
+  full: ['REPLAY_SET_FULL', 'no more receipts can be remembered, so none can be told from a replay'],
+} as const;
 
 function outcome(failed: number | undefined, asked: boolean): ReceiptLayer[] {
   return LAYERS.map((name, index) => {

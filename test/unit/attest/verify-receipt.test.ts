@@ -29,6 +29,12 @@ const identity = {
 const evidence = await createSimulatedAttester(root, measured).attest(identityRequest(identity));
 const evidenceFile = { tee: 'simulated' as const, evidence, ...identity, nonce: null };
 
+const measurements = {
+  measurementType: 'nitro-pcr',
+  pcr0: register(1),
+  pcr1: register(2),
+  pcr2: register(3),
+} as const;
 const claims: ReceiptClaims = {
   iss: 'digits',
   iat: Math.floor(now.getTime() / 1000),
@@ -40,7 +46,7 @@ const claims: ReceiptClaims = {
   requestHash: sha256(request),
   responseHash: sha256(response),
   attestationDocHash: sha256(evidence),
-  measurements: { measurementType: 'nitro-pcr', pcr0: register(1), pcr1: register(2), pcr2: register(3) },
+  measurements,
   policyVersion: '1',
   sequenceNumber: 1,
   executionTimeMs: 3,
@@ -85,19 +91,15 @@ describe('a receipt against its evidence', () => {
 
   test.each<[string, Partial<ReceiptClaims>, string[]]>([
     ['evidence of another boot', { attestationDocHash: Buffer.alloc(32, 1) }, ['receipt.evidence fail']],
-    [
-      'another measurement',
-      { measurements: { ...claims.measurements, pcr1: register(9) } },
-      ['receipt.measurement fail'],
-    ],
+    ['another measurement', { measurements: { ...measurements, pcr1: register(9) } }, ['receipt.measurement fail']],
     [
       'a signature register the evidence does not have',
-      { measurements: { ...claims.measurements, pcr8: register(9) } },
+      { measurements: { ...measurements, pcr8: register(9) } },
       ['receipt.measurement fail'],
     ],
     [
       'registers of a TDX guest',
-      { measurements: { ...claims.measurements, measurementType: 'tdx-mrtd-rtmr' } },
+      { measurements: { ...measurements, measurementType: 'tdx-mrtd-rtmr' } },
       ['receipt.measurement fail'],
     ],
     ['simulated but "production"', { securityMode: 'production' }, ['receipt.mode fail']],

@@ -151,7 +151,7 @@ describe('a run', () => {
     expect(bytes(verdict.claims?.responseHash)).toBe(bytes(sha256(reply.body)));
     expect(bytes(verdict.claims?.attestationDocHash)).toBe(bytes(sha256(file.evidence)));
     expect(bytes(verdict.claims?.modelHash)).toBe(digest);
-    expect(bytes(verdict.claims?.measurements.pcr0)).toBe(IMAGE.pcr0);
+    expect(verdict.claims?.measurements).toMatchObject({ pcr0: new Uint8Array(Buffer.from(IMAGE.pcr0, 'hex')) });
     expect(bytes(verdict.claims?.nonce)).toBe('0011223344556677');
 
     const nonce = Buffer.alloc(32, 7);
