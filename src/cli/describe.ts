@@ -1,4 +1,4 @@
-import { printable } from './error.ts';
+import { printable } from '../core/printable.ts';
 
 /**
  * Renders a JSON-able description for people: indented "name value" lines, lists of objects one per line.

@@ -2,6 +2,7 @@ import { stripVTControlCharacters } from 'node:util';
 import ansis from 'ansis';
 import { AtomaError, usageError } from '../core/errors.ts';
 import { ioError } from '../core/files.ts';
+import { printable } from '../core/printable.ts';
 
 /** True if `--json` was given before any `--`. */
 export function isJson(argv: string[]): boolean {
@@ -25,9 +26,6 @@ export function renderError(error: AtomaError, json: boolean): void {
 /** The last lines of an enclave that died (src/launch/boot-failure.ts): what a person looks for first. */
 const consoleTail = ({ details }: AtomaError): string[] =>
   Array.isArray(details?.console) ? details.console.filter((line) => typeof line === 'string') : [];
-
-/** Text out of hostile files (names, certificate fields) must not drive the terminal, nor forge a line of ours. */
-export const printable = (text: string): string => stripVTControlCharacters(text).replace(/[\p{Cc}\p{Cf}]/gu, '\ufffd');
 
 /** Gives everything that can be thrown a stable code and an exit code. */
 export async function toAtomaError(thrown: unknown): Promise<AtomaError> {

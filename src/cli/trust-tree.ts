@@ -1,7 +1,7 @@
 import ansis from 'ansis';
 import type { Check } from '../core/check.ts';
+import { printable } from '../core/printable.ts';
 import type { FileResult, VerifyReport } from '../tasks/verify/report.ts';
-import { printable } from './error.ts';
 
 const MARK = { pass: ansis.green('✔'), fail: ansis.red('✘'), skipped: ansis.yellow('─') } as const;
 

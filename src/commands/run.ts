@@ -1,8 +1,8 @@
 import { Args, Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/base.ts';
-import { printable } from '../cli/error.ts';
 import { allowSimulated } from '../cli/flags.ts';
 import { table } from '../cli/table.ts';
+import { printable } from '../core/printable.ts';
 
 const TEES = ['simulated', 'qemu', 'nitro'] as const;
 const MACHINE = 'MACHINE (--tee qemu, --tee nitro)';

@@ -12,6 +12,7 @@ describe('the contract of every command', () => {
       [
         'broker serve',
         'build',
+        'endorsements import',
         'inspect',
         'keygen',
         'lock',

@@ -1,8 +1,8 @@
 import { Args, Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/base.ts';
-import { printable } from '../../cli/error.ts';
 import { measurementRows } from '../../cli/measurement.ts';
 import { size, table } from '../../cli/table.ts';
+import { printable } from '../../core/printable.ts';
 
 export default class NitroUnpack extends BaseCommand {
   static override summary = 'Take an EIF apart: kernel, command line, ramdisks, metadata, signature.';
