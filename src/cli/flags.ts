@@ -13,6 +13,12 @@ export const at = Flags.string({
   description: 'judge validity at this time (ISO 8601) instead of now',
 });
 
+export const endorsements = Flags.string({
+  helpValue: 'PATH',
+  description:
+    "what vendors say of machines: certificates, revocation lists, Intel's collateral; a directory or a file",
+});
+
 /** Parses `--at`. */
 export function parseTime(text: string | undefined): Date {
   if (text === undefined) return new Date();

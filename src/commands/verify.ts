@@ -1,8 +1,20 @@
 import { Args, Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/base.ts';
-import { allowSimulated, at, parseTime } from '../cli/flags.ts';
+import { allowSimulated, at, endorsements, parseTime } from '../cli/flags.ts';
 import { EXIT } from '../core/errors.ts';
-import { KINDS } from '../tasks/verify/report.ts';
+import { KINDS, TEES } from '../tasks/verify/report.ts';
+
+/** Intel's names; what Intel revoked is never accepted. */
+const ACCEPTABLE = [
+  'UpToDate',
+  'SWHardeningNeeded',
+  'ConfigurationNeeded',
+  'ConfigurationAndSWHardeningNeeded',
+  'OutOfDate',
+  'OutOfDateConfigurationNeeded',
+  'TDRelaunchAdvised',
+  'TDRelaunchAdvisedConfigurationNeeded',
+] as const;
 
 export default class Verify extends BaseCommand {
   static override summary = 'Check any artifact, offline, and say why it holds or does not.';
@@ -27,13 +39,17 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
       description: 'An image against published registers',
       command: '<%= config.bin %> verify app.eif --expect pcr0=21b9efbc...',
     },
+    {
+      description: 'A TDX quote, with what the vendor says of the machine',
+      command: '<%= config.bin %> verify quote.bin --kind tdx --endorsements endorsements --expect mrtd=8a1f...',
+    },
   ];
   static override strict = false;
   static override args = { file: Args.string({ required: true, description: 'one or more files' }) };
   static override flags = {
     kind: Flags.option({
-      options: KINDS,
-      description: 'what the file must be; without it, what it is found to be is part of the verdict',
+      options: [...KINDS, ...TEES],
+      description: 'what the file, or the evidence, must be; without it, what is found is part of the verdict',
     })(),
     manifest: Flags.string({ helpValue: 'FILE', description: 'build manifest to compare with' }),
     expect: Flags.string({
@@ -50,6 +66,24 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
     nonce: Flags.string({ helpValue: 'HEX', description: 'nonce that evidence or receipt must carry' }),
     'max-age': Flags.integer({ helpValue: 'SECONDS', min: 1, description: 'oldest receipt to accept' }),
     at,
+    endorsements,
+    root: Flags.string({ helpValue: 'PEM', description: "root certificate in place of the vendor's pinned one" }),
+    'accept-tcb': Flags.option({
+      options: ACCEPTABLE,
+      multiple: true,
+      description: "Intel's rating of the platform that will do (UpToDate alone by default)",
+    })(),
+    'accept-product': Flags.string({
+      multiple: true,
+      helpValue: 'NAME',
+      description: 'product line that will do although it is denied by default, such as Milan',
+    }),
+    'accept-vmpl': Flags.integer({
+      helpValue: '0-3',
+      min: 0,
+      max: 3,
+      description: 'least privileged level of an SNP guest that will do (0 by default)',
+    }),
     'allow-simulated': allowSimulated,
   };
 
@@ -70,6 +104,11 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
       nonce: flags.nonce,
       maxAge: flags['max-age'],
       at: flags.at === undefined ? undefined : parseTime(flags.at),
+      endorsements: flags.endorsements,
+      root: flags.root,
+      acceptTcb: flags['accept-tcb'],
+      acceptProduct: flags['accept-product'],
+      acceptVmpl: flags['accept-vmpl'],
       allowSimulated: flags['allow-simulated'] ?? [],
       onProgress: this.onProgress,
     });

@@ -1,8 +1,12 @@
+import type { Tee } from '../../attest/index.ts';
 import { allPass, type Check, fail, pass } from '../../core/check.ts';
 import { AtomaError, EXIT } from '../../core/errors.ts';
 
 export const KINDS = ['build-manifest', 'eif', 'sealed-model', 'evidence', 'receipt'] as const;
 export type Kind = (typeof KINDS)[number];
+
+/** Of whose evidence a file must be (`--kind`): then it does not choose its own verifier. */
+export const TEES = ['nitro', 'sgx', 'tdx', 'snp', 'simulated'] as const satisfies Tee[];
 
 const TITLES: Record<Kind, string> = {
   'build-manifest': 'build manifest',
