@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { type FileHandle, lstat, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, lstat, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { AtomaError, usageError } from './errors.ts';
 import { temporary } from './temporary.ts';
@@ -14,22 +14,28 @@ export class AtomicFile {
   readonly handle: FileHandle;
   readonly #mode: number;
   readonly #keep: () => void;
+  /** Of the partial file: which one it is, also when the handle is closed. */
+  readonly #id: { ino: bigint; dev: bigint };
 
-  private constructor(path: string, partial: string, handle: FileHandle, mode: number) {
+  private constructor(path: string, handle: FileHandle, mode: number, id: { ino: bigint; dev: bigint }) {
     this.path = path;
+    const partial = partialOf(path);
     this.partial = partial;
     this.handle = handle;
     this.#mode = mode;
+    this.#id = id;
     this.#keep = temporary(partial);
   }
 
   static async create(path: string, mode = 0o600): Promise<AtomicFile> {
-    const partial = `${path}.partial`;
+    const partial = partialOf(path);
     try {
+      await requireReplaceable(path);
       await rm(partial, { force: true });
       // O_EXCL | O_NOFOLLOW: nobody can plant a link for us to write through.
       const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-      return new AtomicFile(path, partial, await open(partial, flags, 0o600), mode);
+      const handle = await open(partial, flags, 0o600);
+      return new AtomicFile(path, handle, mode, await handle.stat({ bigint: true }));
     } catch (error) {
       throw ioError(error, `cannot write ${path}`);
     }
@@ -40,13 +46,7 @@ export class AtomicFile {
     try {
       await this.handle.chmod(this.#mode);
       await this.handle.sync();
-      if (!(await this.#isOurs())) {
-        throw new AtomaError(
-          'unexpected',
-          'ERR_OUTPUT_BUSY',
-          `another run is writing ${this.path} too; this one gave way`,
-        );
-      }
+      if (!(await this.isOurs())) throw busy(this.path);
       await this.handle.close();
       await rename(this.partial, this.path);
       this.#keep();
@@ -59,20 +59,36 @@ export class AtomicFile {
 
   /** Leaves nothing. Safe to call after a failed commit. */
   async abort(): Promise<void> {
-    if (await this.#isOurs()) await rm(this.partial, { force: true });
+    if (await this.isOurs()) await rm(this.partial, { force: true });
     await this.handle.close().catch(() => {});
     this.#keep();
   }
 
   /** False where a run that started later has replaced our partial file by its own. */
-  async #isOurs(): Promise<boolean> {
+  async isOurs(): Promise<boolean> {
     try {
-      const [ours, there] = [await this.handle.stat(), await lstat(this.partial)];
-      return ours.ino === there.ino && ours.dev === there.dev;
+      const there = await lstat(this.partial, { bigint: true });
+      return this.#id.ino === there.ino && this.#id.dev === there.dev;
     } catch {
       return false;
     }
   }
+}
+
+const partialOf = (path: string): string => `${path}.partial`;
+
+const busy = (path: string) =>
+  new AtomaError('unexpected', 'ERR_OUTPUT_BUSY', `another run is writing ${path} too; this one gave way`);
+
+/**
+ * A file takes the place of what has its name. That must not be a device, a pipe or a directory: renaming over /dev/null, as
+ * root may, would take it from everybody on the machine.
+ */
+async function requireReplaceable(path: string): Promise<void> {
+  const there = await stat(path).catch(() => null);
+  if (there === null || there.isFile()) return;
+  const found = there.isDirectory() ? 'a directory' : 'a device, a pipe or a socket';
+  throw usageError('ERR_OUTPUT_KIND', `expected to write the file ${path}, found ${found} of that name`);
 }
 
 /** Writes all of it or nothing. */
@@ -91,8 +107,10 @@ export async function withAtomicFile<T>(
   try {
     result = await write(file);
   } catch (error) {
+    // What failed may have read the other run's half of a file.
+    const ours = await file.isOurs();
     await file.abort();
-    throw ioError(error, `cannot write ${path}`);
+    throw ours ? ioError(error, `cannot write ${path}`) : busy(path);
   }
   await file.commit();
   return result;

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -56,6 +57,32 @@ describe('a file that appears whole or not at all', () => {
     await second.handle.write(' and half');
     await second.commit();
     expect(readFileSync(at('f'), 'utf8')).toBe('half and half');
+  });
+
+  test('two runs with the same output: the earlier says so, whatever it stumbles over in what is not its file', async () => {
+    const outcome = withAtomicFile(at('f'), async () => {
+      await AtomicFile.create(at('f'));
+      throw new Error('not an image');
+    });
+    await expect(outcome).rejects.toMatchObject({ code: 'ERR_OUTPUT_BUSY' });
+    expect(readdirSync(dir)).toEqual(['f.partial']);
+  });
+
+  test('a pipe or a device in its place is not replaced, directly or through a link', async () => {
+    execFileSync('mkfifo', [at('pipe')]);
+    symlinkSync(at('pipe'), at('link'));
+    for (const name of ['pipe', 'link'])
+      await expect(writeFileAtomic(at(name), 'x')).rejects.toMatchObject({ code: 'ERR_OUTPUT_KIND', exitCode: 2 });
+    expect(statSync(at('pipe')).isFIFO()).toBe(true);
+    expect(readdirSync(dir).sort()).toEqual(['link', 'pipe']);
+  });
+
+  test('a directory that takes its place at the last moment leaves no partial file', async () => {
+    mkdirSync(at('d'));
+    await expect(writeFileAtomic(at('d'), 'x')).rejects.toMatchObject({ code: 'ERR_OUTPUT_KIND', exitCode: 2 });
+    const late = withAtomicFile(at('f'), async () => mkdirSync(at('f')));
+    await expect(late).rejects.toMatchObject({ code: 'ERR_FILE_KIND' });
+    expect(readdirSync(dir).sort()).toEqual(['d', 'f']);
   });
 });
 
