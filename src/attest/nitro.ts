@@ -38,10 +38,12 @@ export function verifyNitro(evidence: Uint8Array, options: VerifyEvidenceOptions
   const timestamp = new Date(document.timestamp);
   const claims = nitroClaims(document, timestamp);
   const { fingerprints, note } = trustedRoots([AWS_NITRO_ROOT], options.roots);
+  const certificates = [...chain, leaf];
   return {
     claims,
+    chain: certificates,
     checks: [
-      ...verifyChain([...chain, leaf], {
+      ...verifyChain(certificates, {
         roots: fingerprints,
         note,
         at: options.at ?? timestamp,

@@ -26,10 +26,12 @@ export function verifySimulated(evidence: Uint8Array, options: VerifyEvidenceOpt
   const timestamp = new Date(document.timestamp);
   const claims = readClaims(document, chain[0] as Certificate, timestamp);
   const mark = leaf.extensions.get(SIMULATED_OID);
+  const certificates = [...chain, leaf];
   return {
     claims,
+    chain: certificates,
     checks: [
-      ...verifyChain([...chain, leaf], {
+      ...verifyChain(certificates, {
         roots: options.allowSimulated,
         at: options.at ?? timestamp,
         now: options.now,

@@ -1,5 +1,6 @@
 import type { Check } from '../core/check.ts';
 import type { Measurement } from '../core/measurement.ts';
+import type { Certificate } from './certificate.ts';
 
 // The one interface of every verifier: evidence + endorsements + roots + time -> claims and checks. A verifier is a
 // synchronous function `(evidence, options: VerifyEvidenceOptions) => Verified`; verify.ts loads the right one. It throws
@@ -57,6 +58,8 @@ export interface TcbClaim {
 export interface Verified {
   claims: Claims;
   checks: Check[];
+  /** The certificates above the evidence as they were found, root first; for people: the checks have judged them. */
+  chain: Certificate[];
 }
 
 /**

@@ -1,5 +1,6 @@
 import { hex, sha256 } from '../core/bytes.ts';
 import { allPass, type Check, compare, fail, pass, skipped } from '../core/check.ts';
+import type { Certificate } from './certificate.ts';
 import type { EvidenceFile } from './evidence-file.ts';
 import { checkIdentity } from './identity.ts';
 import { REPLAYED, type ReceiptVerdict, verifyReceipt } from './receipt.ts';
@@ -38,6 +39,7 @@ export async function verifyReceiptAgainst(context: ReceiptContext): Promise<{
   checks: Check[];
   claims?: ReceiptClaims;
   evidence: Claims;
+  chain: Certificate[];
 }> {
   const { evidenceFile, allowSimulated, now, at, endorsements, roots, maxAgeSeconds } = context;
   const verdict = verifyReceipt(context.receipt, {
@@ -45,7 +47,11 @@ export async function verifyReceiptAgainst(context: ReceiptContext): Promise<{
     now,
     policy: maxAgeSeconds === undefined ? {} : { maxAgeSeconds },
   });
-  const { claims: evidence, checks } = await verifyEvidence(evidenceFile.evidence, {
+  const {
+    claims: evidence,
+    checks,
+    chain,
+  } = await verifyEvidence(evidenceFile.evidence, {
     tee: evidenceFile.tee,
     allowSimulated,
     now,
@@ -60,6 +66,7 @@ export async function verifyReceiptAgainst(context: ReceiptContext): Promise<{
     checks: [...all, ...checkReplay(all, claims, context)],
     ...(claims === undefined ? {} : { claims }),
     evidence,
+    chain,
   };
 }
 

@@ -52,6 +52,7 @@ export function verifyDcap(evidence: Uint8Array, options: VerifyEvidenceOptions)
   const rating = tcbInfo && qeIdentity && known ? rate(quote, tcbInfo.value, qeIdentity.value, known) : undefined;
   return {
     claims: readClaims(quote, known, rating && 'status' in rating ? rating : undefined),
+    chain: [chain.root, chain.authority, chain.leaf].filter((one) => one !== undefined),
     checks: [
       pass('evidence.quote', describe(quote)),
       ...setting.collateral.unreadable.map((why) => fail('evidence.endorsements', { detail: why })),

@@ -31,6 +31,7 @@ export function verifySnp(evidence: Uint8Array, options: VerifyEvidenceOptions):
   const crls = endorsements.crls.map((der, index) => parseCrl(der, `revocation list ${index}`));
   return {
     claims: snpClaims(report, key),
+    chain,
     checks: [
       ...verifyChain(chain, {
         roots: fingerprints,
