@@ -30,6 +30,7 @@ export interface QemuOptions extends LaunchOptions, QemuWishes {
 /** Under TCG on a busy machine a big image takes its time. */
 const CONNECT_MS = 180_000;
 const RETRY_MS = 50;
+const TRIES = 3;
 /** With KVM, Debian's kernel prints its first line within a second. */
 const MUTE_MS = 20_000;
 
@@ -52,9 +53,10 @@ export async function launchQemu(options: QemuOptions): Promise<Enclave> {
     const files = await take({ ...options, directory: directory.path });
     judge(files.image, accept);
     clock.lap('measure and copy');
-    for (const [attempt, accel] of qemu.accels.entries()) {
+    const accels = qemu.accels.flatMap((accel) => Array<QemuAccel>(isFragile(qemu, accel) ? TRIES : 1).fill(accel));
+    for (const [attempt, accel] of accels.entries()) {
       onNote?.(`QEMU ${qemu.version}, machine ${qemu.machine}, ${accel}`);
-      const last = attempt === qemu.accels.length - 1;
+      const last = attempt === accels.length - 1;
       try {
         return await boot({
           options,
@@ -68,8 +70,13 @@ export async function launchQemu(options: QemuOptions): Promise<Enclave> {
           clock,
         });
       } catch (error) {
+        if (last || !(error instanceof AtomaError)) throw error;
+        if (isFragile(qemu, accel) && diedEarly(error)) {
+          onNote?.(`${error.message}: a known fault of this QEMU's emulation; trying once more`);
+          continue;
+        }
         // A /dev/kvm that opens may still not carry a guest (nested virtualisation); TCG needs nothing.
-        if (last || !(error instanceof AtomaError) || error.code !== 'ERR_QEMU') throw error;
+        if (error.code !== 'ERR_QEMU' || accel === 'tcg') throw error;
         onNote?.(`${accel} does not work here (${error.message})`);
       }
     }
@@ -79,6 +86,14 @@ export async function launchQemu(options: QemuOptions): Promise<Enclave> {
     throw error;
   }
 }
+
+/** QEMU before version 8 now and then breaks a kernel that it emulates (see cpuModel in qemu-arguments.ts). */
+const isFragile = ({ version }: FoundQemu, accel: QemuAccel): boolean =>
+  accel === 'tcg' && Number.parseInt(version, 10) < 8;
+
+/** The kernel gave up before it had started the init, for no reason that the image gave it. */
+const diedEarly = ({ code, hint, details }: AtomaError): boolean =>
+  code === 'ERR_ENCLAVE_BOOT' && hint === undefined && details?.stage === 'kernel';
 
 interface Attempt {
   options: QemuOptions;
@@ -118,7 +133,7 @@ async function boot(attempt: Attempt): Promise<Enclave> {
     const exited = machine.ended.then(() => {});
     const dead = Promise.race([
       machine.broken,
-      ...(attempt.last ? [] : [mute(console, undo)]),
+      ...(attempt.last || accel === 'tcg' ? [] : [mute(console, undo)]),
       machine.ended.then(async (how): Promise<never> => {
         // Where QEMU failed, that is the reason.
         await Promise.race([machine.broken, Promise.resolve()]);
