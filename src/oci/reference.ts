@@ -75,6 +75,11 @@ function local(kind: 'docker-archive' | 'oci-layout', text: string, rest: string
 function remote(text: string, rest: string): ImageReference {
   const slash = rest.indexOf('/');
   const first = slash === -1 ? rest : rest.slice(0, slash);
+  if (CREDENTIALS.test(rest)) {
+    // The reference goes into the lock and the manifest, which are there to be published.
+    const hint = 'leave them out of enclave.toml: log in (docker login, skopeo login) instead';
+    throw bad(text, 'credentials', hint);
+  }
   if (rest.startsWith('//')) throw bad(text, 'a URL', 'leave "//" out: oci:REGISTRY/REPOSITORY:TAG');
   // "ubuntu/python" has no registry: a registry shows itself by a dot or a port, or is localhost, as in Docker.
   if (slash === -1 || !/[.:]|^localhost$/i.test(first) || !REGISTRY.test(first) || !URL.canParse(`https://${first}`)) {
@@ -90,9 +95,16 @@ function remote(text: string, rest: string): ImageReference {
   return { ...at, tag: tag ?? 'latest' };
 }
 
+/** What stands before an "@" that no digest but a path follows is a user's name and password, whatever the kind. */
+const CREDENTIALS = /^.*@(?!sha\d)(?=[^@]*\/)/s;
+const withoutSecret = (text: string): string => {
+  const [kind = ''] = /^[a-z-]*:/.exec(text) ?? [];
+  return kind + text.slice(kind.length).replace(CREDENTIALS, '***@');
+};
+
 const bad = (text: string, found: string, hint?: string) =>
   usageError(
     'ERR_OCI_REFERENCE',
-    `expected a container image (docker-archive:PATH[:NAME:TAG], oci-layout:PATH[:TAG], oci:REGISTRY/REPOSITORY[:TAG|@DIGEST] or dir:PATH), found ${found} in ${JSON.stringify(text.slice(0, 200))}`,
+    `expected a container image (docker-archive:PATH[:NAME:TAG], oci-layout:PATH[:TAG], oci:REGISTRY/REPOSITORY[:TAG|@DIGEST] or dir:PATH), found ${found} in ${JSON.stringify(withoutSecret(text).slice(0, 200))}`,
     hint === undefined ? {} : { hint },
   );

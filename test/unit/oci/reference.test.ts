@@ -49,7 +49,7 @@ describe('parseReference', () => {
     ['oci:app', /no registry/],
     ['oci:library/app:1', /no registry/],
     ['oci://registry.example/app', /a URL/],
-    ['oci:user@registry.example/app', /no registry/],
+    ['oci:user@registry.example/app', /credentials/],
     ['oci:registry.example:99999/app', /no registry/],
     ['oci:[:::]/app', /no registry/],
     ['oci:999.999.999.999/app', /no registry/],
@@ -73,6 +73,18 @@ describe('parseReference', () => {
     expect(parse).toThrow(why);
     expect(parse).toThrow(AtomaError);
     expect(parse).toThrow(expect.objectContaining({ code: 'ERR_OCI_REFERENCE', exitCode: 2 }));
+  });
+
+  test.each([
+    'oci:user:hunter2@registry.example/app',
+    'oci://user:hunter2@registry.example/app@sha256:0',
+    'oci:user:hun/ter2@registry.example/app',
+    'docker://user:hunter2@registry.example/app',
+    'https://user:hunter2@registry.example/app',
+  ])('a password in %s is not repeated in the error', (text) => {
+    expect(() => parseReference(text, '/p')).toThrow(
+      expect.objectContaining({ code: 'ERR_OCI_REFERENCE', message: expect.not.stringMatching(/hunter2|ter2/) }),
+    );
   });
 
   test('a name that makes a regular expression think ends soon', () => {
