@@ -45,6 +45,13 @@ export async function readKernelFile(path: string): Promise<KernelFile> {
   }
 }
 
+/** The same of a kernel in memory, but for its digest. Pure. Throws `ERR_KERNEL_FILE` (exit 2). */
+export function describeKernel(bytes: Uint8Array, path: string): Pick<KernelFile, 'arch' | 'version'> {
+  const parsed = parseKernel(bytes.subarray(0, HEAD), bytes.length);
+  if (typeof parsed === 'string') throw bad(path, parsed);
+  return { arch: parsed.arch, version: parsed.version ?? 'unknown' };
+}
+
 /** What the first bytes say, or in words what the file is instead of a kernel. Pure. */
 export function parseKernel(
   head: Uint8Array,

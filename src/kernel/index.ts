@@ -1,6 +1,6 @@
 /** The kernels of Nitro images: the small one that is built here, and files that a project names. */
 export { type KernelFeatures, kernelFeatures } from './features.ts';
-export { type KernelFile, readKernelFile } from './file.ts';
+export { describeKernel, type KernelFile, readKernelFile } from './file.ts';
 export {
   openSmallKernel,
   SMALL_KERNEL_CMDLINE,

@@ -2,6 +2,7 @@ import type { OnProgress } from '../core/progress.ts';
 import type { Cache } from '../image/cache.ts';
 import { mending, provideInputs } from '../image/inputs.ts';
 import { buildKernel } from './build.ts';
+import { readKernelFile } from './file.ts';
 import { inputDigest, type KernelInputs, type KernelRecipe, kernelInputs, loadRecipe } from './inputs.ts';
 import { type StoredKernel, storedBySha256, storedKernel } from './store.ts';
 import { findTools } from './tools.ts';
@@ -74,9 +75,16 @@ export async function smallKernelPin(cache: Cache): Promise<SmallKernelPin | nul
   return found && pinOf(found);
 }
 
-/** The path of a small kernel whose bytes have just been compared with this digest, or null. */
-export const openSmallKernel = async (sha256: string, cache: Cache): Promise<string | null> =>
-  (await storedBySha256(cache, sha256))?.path ?? null;
+/** A small kernel whose bytes have just been compared with this digest, with what they say of themselves, or null. */
+export async function openSmallKernel(
+  sha256: string,
+  cache: Cache,
+): Promise<{ path: string; version: string; size: number } | null> {
+  const found = await storedBySha256(cache, sha256);
+  if (found === null) return null;
+  const { version, size } = await readKernelFile(found.path);
+  return { path: found.path, version, size };
+}
 
 const pinOf = ({ record }: StoredKernel): SmallKernelPin => ({
   version: record.version,

@@ -6,7 +6,7 @@ import type { Cache } from '../../image/cache.ts';
 import type { FileEntry, Lock } from '../../image/lock-file.ts';
 import { findKernel, type OwnFile } from '../../image/ramdisks.ts';
 import type { TreeFile } from '../../image/tree.ts';
-import { bytesPart, type EifPart, filePart } from '../../nitro/index.ts';
+import { bytesPart, type EifPart } from '../../nitro/index.ts';
 import type { Project } from '../../project/load.ts';
 
 /** The kernel of an image, and what its command line and ramdisk 0 get because of it. */
@@ -66,17 +66,27 @@ export async function chooseKernel(
 async function smallKernel({ kernel: pin }: Lock, cache: Cache): Promise<KernelChoice> {
   if (pin === undefined) throw usageError('ERR_LOCK_KERNEL', 'expected the lock to pin the small kernel, found none');
   const { openSmallKernel, SMALL_KERNEL_CMDLINE } = await import('../../kernel/index.ts');
-  const path = await openSmallKernel(pin.sha256, cache);
-  if (path === null) {
+  const found = await openSmallKernel(pin.sha256, cache);
+  if (found === null) {
     throw missingError('ERR_KERNEL_MISSING', `the small kernel that the lock pins (sha256 ${pin.sha256}) is not here`, {
       hint: 'run `atoma-tee nitro kernel` once; another compiler makes other bytes, which `atoma-tee lock --local` takes',
     });
   }
+  const { path, version, size } = found;
+  if (version !== pin.version || size !== pin.size) {
+    throw negativeError(
+      'ERR_INPUT_DIGEST',
+      `the small kernel is not what the lock says of it: expected ${pin.version} of ${pin.size} bytes, found ${version} of ${size}`,
+      { hint: 'the lock was edited: restore it, or run `atoma-tee lock --local`' },
+    );
+  }
+  const part = { path: 'the small kernel', offset: 0, size, sha256: pin.sha256 };
   return {
     kind: 'small',
-    version: pin.version,
+    version,
     sha256: pin.sha256,
-    part: await filePart(path),
+    // Compared once more while it is written.
+    part: { size, chunks: () => cache.readPart(path, part) },
     cmdline: SMALL_KERNEL_CMDLINE,
     modules: [],
     expectedOnNitro: true,
@@ -86,9 +96,9 @@ async function smallKernel({ kernel: pin }: Lock, cache: Cache): Promise<KernelC
 async function fileKernel(cmdline: string, dir: string, pins: FileEntry[]): Promise<KernelChoice> {
   const [kernel, ...modules] = pins;
   if (kernel === undefined) throw usageError('ERR_LOCK_KERNEL', 'expected the lock to pin the kernel file, found none');
-  const { readKernelFile } = await import('../../kernel/index.ts');
+  const { describeKernel } = await import('../../kernel/index.ts');
   const bytes = await readPinned(dir, kernel, MAX_KERNEL);
-  const { version, arch } = await readKernelFile(join(dir, kernel.path));
+  const { version, arch } = describeKernel(bytes, join(dir, kernel.path));
   if (arch !== 'x86_64') {
     throw usageError('ERR_KERNEL_FILE', `${kernel.path}: expected a kernel for x86_64, found one for ${arch}`);
   }
@@ -114,10 +124,11 @@ async function fileKernel(cmdline: string, dir: string, pins: FileEntry[]): Prom
 async function readPinned(dir: string, pin: FileEntry, most: number): Promise<Buffer> {
   const bytes = await readSmallFile(join(dir, pin.path), 'kernel', most);
   const found = hex(sha256(bytes));
-  if (found === pin.sha256) return bytes;
+  if (found === pin.sha256 && bytes.length === pin.size) return bytes;
+  const text = (digest: string, size: number) => `${digest} of ${size} bytes`;
   throw negativeError(
     'ERR_INPUT_DIGEST',
-    `${pin.path} is not the file that the lock pins: expected ${pin.sha256}, found ${found}`,
+    `${pin.path} is not the file that the lock pins: expected ${text(pin.sha256, pin.size)}, found ${text(found, bytes.length)}`,
     { hint: 'restore it, or run `atoma-tee lock --local` to take it as it is, which changes the measurement' },
   );
 }

@@ -9,6 +9,7 @@ export async function pinFile(path: string): Promise<{ size: number; sha256: str
     throw ioError(error, `cannot read ${path}`);
   });
   if (!found.isFile()) throw usageError('ERR_FILE_KIND', `expected the file ${path}, found something else`);
+  if (found.size === 0) throw usageError('ERR_FILE_KIND', `expected the file ${path}, found an empty one`);
   const sha256 = await hashFile(path, 'sha256');
   if (sha256 === null) throw usageError('ERR_FILE_NOT_FOUND', `cannot read ${path}`);
   return { size: found.size, sha256 };
