@@ -8,6 +8,13 @@ const model = {
 
 const noNul = z.string().regex(/^[^\0]*$/, 'expected no NUL');
 const absolutePath = noNul.startsWith('/');
+/** The model is mounted there: no other spelling of "/", and nowhere in what the enclave mounts itself. */
+const modelPath = absolutePath
+  .refine((path) => {
+    const parts = path.replace(/\/+$/, '').split('/').slice(1);
+    return parts.length > 0 && parts.every((part) => part !== '' && part !== '.' && part !== '..');
+  }, 'expected a directory below /, without "." and ".."')
+  .refine((path) => !/^\/(dev|proc|sys)(\/|$)/.test(path), 'expected a directory outside of /dev, /proc and /sys');
 const include = { from: z.string().min(1), to: absolutePath };
 
 const runtime = {
@@ -25,7 +32,7 @@ const runtime = {
   ready: absolutePath.optional(),
   start_timeout: z.int().min(1).max(3600).optional(),
   /** Where the program finds the opened model. */
-  model: absolutePath.refine((path) => path !== '/', 'expected a directory below /').optional(),
+  model: modelPath.optional(),
   include: z.array(z.strictObject(include)).optional(),
 };
 /** What says something to a command only. */

@@ -32,7 +32,8 @@ const NOBODY = '65534:65534';
  * an image, the base's own (Node and its libraries, as hard links: no second copy), then what the project includes.
  * Entrypoint and Cmd, Env, WorkingDir and User are the image's unless enclave.toml says otherwise.
  *
- * Throws `ERR_OCI_*`, `ERR_IMAGE_COMMAND`, `ERR_IMAGE_MOUNT_POINT`, `ERR_CONFIG_VALUE` (exit 2), `ERR_OCI_DIGEST` (exit 3).
+ * Throws `ERR_OCI_*`, `ERR_IMAGE_COMMAND`, `ERR_IMAGE_MOUNT_POINT`, `ERR_IMAGE_WORKDIR`,
+ * `ERR_CONFIG_VALUE` (exit 2), `ERR_OCI_DIGEST` (exit 3).
  */
 export async function commandRoot(
   project: Project,
@@ -45,12 +46,15 @@ export async function commandRoot(
   const [pin] = lock.oci;
   const image = pin === undefined ? null : await provideContainer(pin, cache, options);
   const tree = new CommandTree(PREFIX, image?.tree(PREFIX) ?? sharedBase(cache, files, PREFIX));
+  const model = runtime.model ?? DEFAULTS.model;
   for (const include of runtime.include ?? []) {
-    for (const entry of await includeFiles(project.dir, include, PREFIX, cache)) tree.put(entry);
+    for (const entry of await includeFiles(project.dir, include, PREFIX, cache)) {
+      requireVisible(entry.path.slice(PREFIX.length), model);
+      tree.put(entry);
+    }
   }
   const config = image?.config ?? null;
-  const cwd = runtime.workdir ?? (config?.workingDir || '/');
-  const model = runtime.model ?? DEFAULTS.model;
+  const cwd = runtime.workdir ?? workingDirectory(config?.workingDir ?? '');
   mountPoints(tree, model);
   tree.ensure('/run', 0o755);
   tree.ensure('/tmp', 0o1777);
@@ -95,9 +99,32 @@ function environment(image: string[], own: Record<string, string>, told: Record<
   return [...all.values()];
 }
 
+const mountedOn = (model: string): string[] => ['/dev', '/proc', '/sys', model.replace(/\/+$/, '')];
+
+/** An included file that the command would not see was meant to be somewhere else. Throws `ERR_IMAGE_MOUNT_POINT`. */
+function requireVisible(path: string, model: string): void {
+  const mount = mountedOn(model).find((at) => path.startsWith(`${at}/`));
+  if (mount === undefined) return;
+  throw usageError(
+    'ERR_IMAGE_MOUNT_POINT',
+    `the included file ${path} would not be seen: the enclave mounts something else on ${mount}`,
+    { hint: 'give runtime.include another "to"; the model needs no include: it is mounted on runtime.model' },
+  );
+}
+
+/** WorkingDir of a container image; runtimes refuse one that depends on where they stand. */
+function workingDirectory(path: string): string {
+  if (path === '' || path.startsWith('/')) return path || '/';
+  throw usageError(
+    'ERR_IMAGE_WORKDIR',
+    `expected the WorkingDir of the container image to be an absolute path, found ${JSON.stringify(path.slice(0, 200))}`,
+    { hint: 'set runtime.workdir in enclave.toml' },
+  );
+}
+
 /** What the init and the agent mount on: always real directories, so that nothing is mounted through a link. */
 function mountPoints(tree: CommandTree, model: string): void {
-  for (const path of ['/dev', '/proc', '/sys', model.replace(/\/+$/, '')]) {
+  for (const path of mountedOn(model)) {
     tree.makeDirectory(path, 'a mount point');
     // It would be covered, and cost memory.
     tree.empty(path);
