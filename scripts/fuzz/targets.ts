@@ -1,0 +1,15 @@
+import { endorsementTargets } from './endorsement-targets.ts';
+import { evidenceTargets } from './evidence-targets.ts';
+import { formatTargets } from './format-targets.ts';
+import { imageTargets } from './image-targets.ts';
+import { receiptTargets } from './receipt-targets.ts';
+import type { Target } from './target.ts';
+
+/** A target for each parser of bytes that somebody else made. */
+export const TARGETS: Target[] = [
+  ...evidenceTargets,
+  ...endorsementTargets,
+  ...receiptTargets,
+  ...formatTargets,
+  ...imageTargets,
+];
