@@ -2,7 +2,7 @@ import { Args, Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/base.ts';
 import { allowSimulated, at, endorsements, parseTime } from '../cli/flags.ts';
 import { EXIT } from '../core/errors.ts';
-import { KINDS, TEES } from '../tasks/verify/report.ts';
+import { type Attachment, KINDS, TEES } from '../tasks/verify/report.ts';
 
 /** Intel's names; what Intel revoked is never accepted. */
 const ACCEPTABLE = [
@@ -40,8 +40,9 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
       command: '<%= config.bin %> verify app.eif --expect pcr0=21b9efbc...',
     },
     {
-      description: 'A TDX quote, with what the vendor says of the machine',
-      command: '<%= config.bin %> verify quote.bin --kind tdx --endorsements endorsements --expect mrtd=8a1f...',
+      description: 'A TDX quote, with what the vendor says of the machine; the verdict as a page, too',
+      command:
+        '<%= config.bin %> verify quote.bin --kind tdx --endorsements endorsements --expect mrtd=8a1f... --html verdict.html',
     },
   ];
   static override strict = false;
@@ -85,11 +86,13 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
       description: 'least privileged level of an SNP guest that will do (0 by default)',
     }),
     'allow-simulated': allowSimulated,
+    html: Flags.string({ helpValue: 'FILE', description: 'write the verdict as one self-contained page, too' }),
   };
 
   async run() {
     const { argv, flags } = await this.parse(Verify);
     const { verify } = await import('../tasks/verify/index.ts');
+    const attachments = new Map<number, Attachment[]>();
     const report = await verify({
       files: argv as string[],
       kind: flags.kind,
@@ -110,8 +113,14 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
       acceptProduct: flags['accept-product'],
       acceptVmpl: flags['accept-vmpl'],
       allowSimulated: flags['allow-simulated'] ?? [],
+      onAttachment: (index, attachment) => attachments.set(index, [...(attachments.get(index) ?? []), attachment]),
       onProgress: this.onProgress,
     });
+    if (flags.html !== undefined) {
+      const { renderPage } = await import('../report/index.ts');
+      const { writeFileAtomic } = await import('../core/files.ts');
+      await writeFileAtomic(flags.html, renderPage(report, { version: this.config.version, attachments }));
+    }
     if (report.verdict === 'fail') process.exitCode = EXIT.negative;
     if (!this.jsonEnabled()) {
       const { trustTree } = await import('../cli/trust-tree.ts');

@@ -13,6 +13,7 @@ import {
 import { hex } from '../../core/bytes.ts';
 import { type Check, compare, fail, skipped } from '../../core/check.ts';
 import { compareMeasurement, type Expected } from './expect.ts';
+import { evidenceFacts } from './facts.ts';
 import type { Findings } from './report.ts';
 
 /** What the user says of evidence: roots, time, endorsements; which TEE it must be of (`--kind`); what else is accepted. */
@@ -42,6 +43,7 @@ export async function verifyEvidenceFile(
   if (!verified) return;
   const { claims, checks } = verified;
   findings.simulated ||= claims.simulated;
+  findings.evidence = evidenceFacts(verified, file?.evidence ?? bytes, expected);
   if (claims.simulated && trust.roots !== undefined) {
     findings.add(
       fail('evidence.simulated', { expected: 'evidence under the root of --root', actual: 'SIMULATED evidence' }),

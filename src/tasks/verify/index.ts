@@ -12,9 +12,9 @@ import { type EvidenceTrust, verifyEvidenceFile } from './evidence.ts';
 import { type Expected, expectMeasurement, noExpectation, parseExpect, uncompared } from './expect.ts';
 import { fileKind } from './kind.ts';
 import { verifyReceiptByKey, verifyReceiptFile } from './receipt.ts';
-import { type FileResult, Findings, type Kind, type VerifyReport } from './report.ts';
+import { type Attachment, type FileResult, Findings, type Kind, type VerifyReport } from './report.ts';
 import { verifySealedModel } from './sealed.ts';
-import { isTee, READS, requireUsed } from './used.ts';
+import { askedFor, isTee, READS, requireUsed } from './used.ts';
 
 /** Flags of `verify`; paths are paths, times are dates. */
 export interface VerifyOptions {
@@ -41,6 +41,8 @@ export interface VerifyOptions {
   acceptProduct?: string[] | undefined;
   acceptVmpl?: number | undefined;
   allowSimulated: string[];
+  /** Is given the bytes of evidence and receipts as they were judged; `index` is the result's. */
+  onAttachment?: ((index: number, attachment: Attachment) => void) | undefined;
   onProgress?: OnProgress;
 }
 
@@ -61,10 +63,14 @@ export async function verify(options: VerifyOptions): Promise<VerifyReport> {
     files.map(([, kind]) => kind),
   );
   const results: FileResult[] = [];
-  for (const [file, kind] of files) results.push(await verifyFile(file, kind, options, context));
+  for (const [index, [file, kind]] of files.entries()) {
+    const attach = (name: string, bytes: Uint8Array) => options.onAttachment?.(index, { name, bytes });
+    results.push(await verifyFile(file, kind, { ...options, attach }, context));
+  }
   return {
     verdict: results.every(({ verdict }) => verdict === 'pass') ? 'pass' : 'fail',
     simulated: results.some(({ simulated }) => simulated),
+    policy: askedFor(options),
     results,
   };
 }
@@ -95,7 +101,9 @@ async function readContext(options: VerifyOptions): Promise<Context> {
   };
 }
 
-async function verifyFile(file: string, kind: Kind, options: VerifyOptions, context: Context): Promise<FileResult> {
+type Attaching = VerifyOptions & { attach: (name: string, bytes: Uint8Array) => void };
+
+async function verifyFile(file: string, kind: Kind, options: Attaching, context: Context): Promise<FileResult> {
   const findings = new Findings();
   const { onProgress } = options;
   const moment = context.trust.at ?? context.trust.now;
@@ -117,7 +125,9 @@ async function verifyFile(file: string, kind: Kind, options: VerifyOptions, cont
       break;
     case 'evidence': {
       const expected = need(context.expected, 'evidence');
-      await verifyEvidenceFile(await readSmallFile(file, 'evidence', 8 << 20), expected, context.trust, findings);
+      const bytes = await readSmallFile(file, 'evidence', 8 << 20);
+      options.attach('evidence', bytes);
+      await verifyEvidenceFile(bytes, expected, context.trust, findings);
       break;
     }
     case 'receipt':
@@ -128,8 +138,9 @@ async function verifyFile(file: string, kind: Kind, options: VerifyOptions, cont
   return findings.result(file, kind);
 }
 
-async function verifyOneReceipt(file: string, options: VerifyOptions, context: Context, findings: Findings) {
+async function verifyOneReceipt(file: string, options: Attaching, context: Context, findings: Findings) {
   const receipt = await readSmallFile(file, 'receipt');
+  options.attach('receipt', receipt);
   const { maxAge } = options;
   if (options.publicKey !== undefined) {
     const key = hexFlag('--public-key', options.publicKey, 32);
@@ -148,6 +159,7 @@ async function verifyOneReceipt(file: string, options: VerifyOptions, context: C
     modelDigest: context.manifest?.modelDigest,
     maxAge,
   };
+  options.attach('evidence', inputs.evidence);
   await verifyReceiptFile(receipt, inputs, need(context.expected, 'a receipt'), context.trust, findings);
 }
 

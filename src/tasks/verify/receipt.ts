@@ -10,6 +10,7 @@ import { hex, sha256 } from '../../core/bytes.ts';
 import { compare } from '../../core/check.ts';
 import type { EvidenceTrust } from './evidence.ts';
 import { compareMeasurement, type Expected } from './expect.ts';
+import { evidenceFacts } from './facts.ts';
 import type { Findings } from './report.ts';
 
 export interface ReceiptInputs {
@@ -47,6 +48,7 @@ export async function verifyReceiptFile(
   const result = await findings.step('evidence.format', () => verifyReceiptAgainst(context));
   if (!result) return;
   findings.simulated ||= result.evidence.simulated;
+  findings.evidence = evidenceFacts({ claims: result.evidence, chain: result.chain }, evidenceFile.evidence, expected);
   // The tree reads from the root of trust to the answer; the verifier runs in the order of AIR's layers.
   const [receiptChecks, rootChecks] = [true, false].map((own) =>
     result.checks.filter((check) => check.id.startsWith('receipt.') === own),

@@ -1,6 +1,7 @@
 import type { Tee } from '../../attest/index.ts';
 import { allPass, type Check, fail, pass } from '../../core/check.ts';
 import { AtomaError, EXIT } from '../../core/errors.ts';
+import type { EvidenceFacts } from './facts.ts';
 
 export const KINDS = ['build-manifest', 'eif', 'sealed-model', 'evidence', 'receipt'] as const;
 export type Kind = (typeof KINDS)[number];
@@ -25,13 +26,31 @@ export interface FileResult {
   simulated: boolean;
   checks: Check[];
   notChecked: string[];
+  /** What the evidence says that was verified, as a file or for a receipt. */
+  evidence?: EvidenceFacts;
+}
+
+/** By what everything was judged: the flags as they were given (files by their paths), and the clocks. ISO 8601. */
+export interface Policy {
+  now: string;
+  /** Absent: evidence at its own time, or now where it has none. */
+  at?: string;
+  flags: Record<string, string[]>;
 }
 
 /** Shape of `verify --json`. */
 export interface VerifyReport {
   verdict: 'pass' | 'fail';
   simulated: boolean;
+  policy: Policy;
   results: FileResult[];
+}
+
+/** The exact bytes that a verdict is about, for those who want to judge them again. */
+export interface Attachment {
+  /** A name for a file, of our own making. */
+  name: string;
+  bytes: Uint8Array;
 }
 
 /** Collects the checks of one file; a refusal by a parser or verifier becomes a failed check, not a crash. */
@@ -39,6 +58,7 @@ export class Findings {
   readonly checks: Check[] = [];
   readonly notChecked: string[] = [];
   simulated = false;
+  evidence: EvidenceFacts | undefined;
 
   add(...checks: Check[]): void {
     this.checks.push(...checks);
@@ -66,7 +86,16 @@ export class Findings {
   result(file: string, kind: Kind): FileResult {
     // No check at all is no verdict: an empty list must never read as a pass.
     const good = allPass(this.checks) && this.checks.some((c) => c.status === 'pass');
-    const { checks, notChecked, simulated } = this;
-    return { file, kind, title: TITLES[kind], verdict: good ? 'pass' : 'fail', simulated, checks, notChecked };
+    const { checks, notChecked, simulated, evidence } = this;
+    return {
+      file,
+      kind,
+      title: TITLES[kind],
+      verdict: good ? 'pass' : 'fail',
+      simulated,
+      checks,
+      notChecked,
+      ...(evidence === undefined ? {} : { evidence }),
+    };
   }
 }

@@ -1,7 +1,7 @@
 import type { Tee } from '../../attest/index.ts';
 import { usageError } from '../../core/errors.ts';
 import type { VerifyOptions } from './index.ts';
-import { KINDS, type Kind } from './report.ts';
+import { KINDS, type Kind, type Policy } from './report.ts';
 
 /** `--kind` names a kind of file, or of evidence the TEE. */
 export const isTee = (kind: Kind | Tee): kind is Tee => !(KINDS as readonly string[]).includes(kind);
@@ -44,6 +44,19 @@ export const READS: Record<Kind | 'receipt by key', Demand[]> = {
   receipt: [...OF_EVIDENCE, 'evidence', ...OF_RECEIPTS],
   'receipt by key': ['publicKey', ...OF_RECEIPTS],
 };
+
+/** What was asked, for the verdict: in the words of the command line. */
+export function askedFor(options: VerifyOptions): Policy {
+  const { kind, at, allowSimulated } = options;
+  const given = Object.entries(FLAGS).map(([name, flag]) => [flag, options[name as Demand]] as const);
+  const all = [['--kind', kind] as const, ...given, ['--allow-simulated', allowSimulated] as const];
+  const flags = all.map(([flag, value]) => [flag, value === undefined ? [] : [value].flat().map(String)] as const);
+  return {
+    now: new Date().toISOString(),
+    ...(at === undefined ? {} : { at: at.toISOString() }),
+    flags: Object.fromEntries(flags.filter(([, values]) => values.length > 0)),
+  };
+}
 
 /** What is asked for and looked at by nobody must not end in a pass. Throws `ERR_USAGE`. */
 export function requireUsed(options: VerifyOptions, kinds: Kind[]): void {

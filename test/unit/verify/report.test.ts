@@ -47,17 +47,18 @@ describe('the trust tree', () => {
     return findings.result('receipt.cbor', 'receipt');
   };
   const plain = stripVTControlCharacters;
+  const policy = { now: '2026-11-22T10:00:00.000Z', flags: {} };
 
   test('says expected and found where a check failed, what was not checked, and one word at the end', () => {
-    const text = plain(trustTree({ verdict: 'fail', simulated: true, results: [result('sha256:00')] }));
+    const text = plain(trustTree({ verdict: 'fail', simulated: true, policy, results: [result('sha256:00')] }));
     expect(text).toMatch(/✘ pcr0\n.*expected aa\n.*found {4}bb/);
     expect(text).toMatch(/not checked:\n.*the weather/);
-    expect(text.trimEnd().split('\n').at(-1)).toMatch(/^FAIL {2}SIMULATED/);
+    expect(text.trimEnd().split('\n').at(-1)).toMatch(/^FAIL {2}SIMULATED.* {2}wrong measurement$/);
   });
 
   test('hostile text cannot drive the terminal', () => {
     const hostile = 'x\u001b[2J\u001b]0;owned\u0007\r\u009b31m\u202e\nPASS';
-    const text = plain(trustTree({ verdict: 'fail', simulated: false, results: [result(hostile)] }));
+    const text = plain(trustTree({ verdict: 'fail', simulated: false, policy, results: [result(hostile)] }));
     expect(text.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\p{Cf}]/u);
     expect(text).not.toMatch(/^PASS/m);
   });
