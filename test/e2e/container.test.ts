@@ -18,6 +18,28 @@ const sh = (command: string, args: string[], options: { cwd?: string; env?: Node
 };
 const sha256 = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
 
+/** Answers every request with who it is and whether it can open for writing: a file of its own, and the kernel's settings. */
+const WRITER = `
+import errno, json, os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+def opened(path):
+    try:
+        os.close(os.open(path, os.O_WRONLY))
+        return "opened"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+PATHS = ["/proc/self/oom_score_adj", "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sysrq-trigger"]
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps([os.getuid()] + [opened(path) for path in PATHS]).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_POST = do_GET
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+`;
+
 /** A copy of the example whose base image is `reference`. */
 function project(name: string, reference: string, more = ''): string {
   const copy = at(name);
@@ -72,6 +94,27 @@ describe('a container image that is no Node program', () => {
     expect(run.outputs[0]).toMatchObject({ name: 'label', data: [8] });
     expect(run.simulated).toBe(true);
     verified(manifest);
+  });
+
+  test('as root of a virtual machine it cannot name helpers for the kernel to start (core_pattern, modprobe)', () => {
+    const copy = project('as-root', `oci-layout:${at('python.oci')}:latest`);
+    const toml = join(copy, 'enclave.toml');
+    const command = JSON.stringify(['/usr/bin/python3', '-c', WRITER]);
+    const runtime = `kind = "command"\nuser = "0:0"\ncommand = ${command}`;
+    writeFileSync(toml, readFileSync(toml, 'utf8').replace(/^kind = .*$/m, runtime));
+    ok(atomaTee(['lock', copy]));
+    const { manifest: asRoot } = ok(atomaTee(['build', copy, '--out', at('dist-as-root'), '--json'])).json;
+    const files = { owner: join(root, 'examples/digits/demo-owner.key'), broker: at('broker.key.pub') };
+    const model = join(root, 'examples/python-server/model');
+    ok(atomaTee(sealCommand({ ...files, model, manifest: asRoot, out: at('as-root.sealed') })));
+    const run = ok(
+      atomaTee([
+        ...['run', asRoot, '--model', at('as-root.sealed'), '--input', input, '--broker-key', at('broker.key')],
+        ...['--allow-simulated', 'local', '--tee', 'qemu', '--machine', 'microvm', '--json'],
+      ]),
+    ).json;
+    // It is root, and files of root's that are not the kernel's settings can be opened for writing.
+    expect(JSON.parse(run.reply.text)).toEqual([0, 'opened', 'EROFS', 'EROFS', 'EROFS']);
   });
 
   test('from a docker-archive made by skopeo measures the same, but for what the image says of itself', () => {
