@@ -6,6 +6,14 @@ import { tcbWords } from './tcb-words.ts';
 /** "2024-08-07 06:38:09 UTC": times as people compare them. */
 export const moment = (iso: string): string => `${iso.slice(0, 19).replace('T', ' ')} UTC`;
 
+export const TEE_NAMES: Record<EvidenceFacts['tee'], string> = {
+  nitro: 'AWS Nitro Enclaves',
+  sgx: 'Intel SGX',
+  tdx: 'Intel TDX',
+  snp: 'AMD SEV-SNP',
+  simulated: 'SIMULATED TEE',
+};
+
 /** The certificates from the vendor's root to the key that signed; each with whether its time fits. */
 export function chainSection({ evidence, checks }: FileResult, at: string | undefined, now: string): Html | undefined {
   if (!evidence || evidence.chain.length === 0) return undefined;

@@ -65,9 +65,11 @@ const RULES: Rule[] = [
 /** Why a file fails, the gravest reason first; empty where nothing fails. */
 export function reasons(result: FileResult): string[] {
   const failed = result.checks.filter(({ status }) => status === 'fail');
-  const known = RULES.filter(({ holds }) => failed.some((check) => holds(check, result)));
-  const unknown = failed.filter((check) => !RULES.some(({ holds }) => holds(check, result)));
-  return [...known.map(({ reason }) => reason), ...unknown.map(({ id }) => `${words(id)} does not hold`)];
+  // Each check has one reason: the gravest that is about it.
+  const own = failed.map((check) => RULES.findIndex(({ holds }) => holds(check, result)));
+  const known = RULES.filter((_, index) => own.includes(index)).map(({ reason }) => reason);
+  const unknown = failed.filter((_, index) => own[index] === -1).map(({ id }) => `${words(id)} does not hold`);
+  return [...known, ...unknown];
 }
 
 /** "evidence.pck-crl" as words. */

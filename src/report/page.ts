@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Check } from '../core/check.ts';
 import type { Attachment, FileResult, Policy, VerifyReport } from '../tasks/verify/report.ts';
-import { chainSection, measurementSection, moment, platformSection } from './evidence.ts';
+import { chainSection, measurementSection, moment, platformSection, TEE_NAMES } from './evidence.ts';
 import { caveats, headline, reasons, words } from './headline.ts';
 import { type Html, html, Html as Raw } from './html.ts';
 import { STYLE } from './style.ts';
@@ -55,7 +55,7 @@ const EXPLAIN = {
 
 function fileSection(result: FileResult, { policy }: VerifyReport, attachments: Attachment[]): Html {
   const why = reasons(result);
-  return html`<section><h2>${result.title}</h2>
+  return html`<section><h2>${result.title}${result.evidence && html`: ${TEE_NAMES[result.evidence.tee]}`}</h2>
 <p><code>${result.file}</code> <strong class="${result.verdict}">${result.verdict === 'pass' ? '✔ holds' : `✘ ${why[0] ?? 'nothing was checked'}`}</strong></p>
 ${measurementSection(result)}${chainSection(result, policy.at, policy.now)}${platformSection(result)}${checksSection(result)}${downloads(attachments)}</section>`;
 }
@@ -93,7 +93,7 @@ function downloads(attachments: Attachment[]): Html | undefined {
 function policySection({ now, at, flags }: Policy): Html {
   const clock = at === undefined ? 'evidence at its own time, everything else now' : moment(at);
   return html`<section><h2>Judged by</h2><div class="card"><dl><dt>clock</dt><dd>${moment(now)}</dd><dt>judged for</dt><dd>${clock}</dd>
-${Object.entries(flags).map(([flag, values]) => html`<dt>${flag}</dt><dd><code>${values.join(', ')}</code></dd>`)}</dl></div></section>`;
+${Object.entries(flags).map(([flag, values]) => html`<dt>${flag}</dt><dd>${values.map((value) => html`<div><code>${value}</code></div>`)}</dd>`)}</dl></div></section>`;
 }
 
 function notCheckedSection(results: FileResult[]): Html {

@@ -6,7 +6,7 @@ export const STYLE = `
   --pass: #5fd193; --fail: #ff8d86; --sim: #f3b95f; --passbg: #123022; --failbg: #3a1817; --simbg: #38290e; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1rem; max-width: 60rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; overflow-wrap: anywhere; }
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; overflow-wrap: anywhere; -webkit-text-size-adjust: 100%; }
 h1, h2, h3, p { margin: 0; }
 h2 { font-size: 1.25rem; margin: 1.75rem 0 .5rem; }
 h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; }
@@ -30,7 +30,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; ma
 table { width: 100%; border-collapse: collapse; background: var(--card); border: 1px solid var(--line); }
 th, td { text-align: left; vertical-align: top; padding: .5rem .75rem; border-top: 1px solid var(--line); }
 thead th { border-top: 0; color: var(--soft); font-size: .875rem; font-weight: 500; }
-td.hex { width: 40%; } .mark { white-space: nowrap; font-weight: 600; }
+td.hex { width: 42%; } th, .mark { white-space: nowrap; font-weight: 600; }
 ul.checks { list-style: none; margin: 0; padding: 0; }
 ul.checks li { padding: .3rem 0 .3rem 1.7rem; border-top: 1px solid var(--line); position: relative; }
 ul.checks li:first-child { border-top: 0; }
@@ -40,7 +40,7 @@ details > summary { cursor: pointer; padding: .25rem 0; }
 footer { margin-top: 2rem; border-top: 1px solid var(--line); padding-top: .75rem; color: var(--soft); font-size: .875rem; }
 @media (max-width: 40rem) {
   .verdict { padding: 1rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; }
-  thead { position: absolute; left: -9999px; } table, tbody, tr, td, th[scope=row] { display: block; width: 100%; }
+  thead { display: none; } table, tbody, tr, td, th[scope=row] { display: block; width: 100%; }
   tr { border-top: 1px solid var(--line); padding: .5rem .75rem; } tr:first-child { border-top: 0; }
   th, td, td.hex { border: 0; padding: .1rem 0; width: 100%; }
   td[data-label]::before { content: attr(data-label) " "; color: var(--soft); font: .8125rem system-ui, sans-serif; display: block; }

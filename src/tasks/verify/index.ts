@@ -126,7 +126,7 @@ async function verifyFile(file: string, kind: Kind, options: Attaching, context:
     case 'evidence': {
       const expected = need(context.expected, 'evidence');
       const bytes = await readSmallFile(file, 'evidence', 8 << 20);
-      options.attach('evidence', bytes);
+      options.attach(evidenceName(bytes), bytes);
       await verifyEvidenceFile(bytes, expected, context.trust, findings);
       break;
     }
@@ -140,7 +140,7 @@ async function verifyFile(file: string, kind: Kind, options: Attaching, context:
 
 async function verifyOneReceipt(file: string, options: Attaching, context: Context, findings: Findings) {
   const receipt = await readSmallFile(file, 'receipt');
-  options.attach('receipt', receipt);
+  options.attach('receipt.cbor', receipt);
   const { maxAge } = options;
   if (options.publicKey !== undefined) {
     const key = hexFlag('--public-key', options.publicKey, 32);
@@ -159,9 +159,12 @@ async function verifyOneReceipt(file: string, options: Attaching, context: Conte
     modelDigest: context.manifest?.modelDigest,
     maxAge,
   };
-  options.attach('evidence', inputs.evidence);
+  options.attach(evidenceName(inputs.evidence), inputs.evidence);
   await verifyReceiptFile(receipt, inputs, need(context.expected, 'a receipt'), context.trust, findings);
 }
+
+/** Our own file is JSON; what vendors make is not. */
+const evidenceName = (bytes: Uint8Array): string => (bytes[0] === 0x7b ? 'evidence.json' : 'evidence.bin');
 
 async function readMessages({ request, response }: VerifyOptions) {
   const read = async (path: string | undefined, what: string) =>
