@@ -1,7 +1,7 @@
 import ansis from 'ansis';
 import type { Check } from '../core/check.ts';
 import { printable } from '../core/printable.ts';
-import { headline } from '../report/headline.ts';
+import { caveats, headline } from '../report/headline.ts';
 import type { FileResult, VerifyReport } from '../tasks/verify/report.ts';
 
 const MARK = { pass: ansis.green('✔'), fail: ansis.red('✘'), skipped: ansis.yellow('─') } as const;
@@ -13,6 +13,8 @@ export function trustTree(report: VerifyReport): string {
   if (notChecked.length > 0)
     lines.push('not checked:', ...notChecked.map((text) => `  ${MARK.skipped} ${printable(text)}`), '');
   const verdict = report.verdict === 'pass' ? ansis.green.bold('PASS') : ansis.red.bold('FAIL');
+  const notes = caveats(report);
+  if (notes.length > 0) lines.push('mind:', ...notes.map((text) => `  ${MARK.skipped} ${text}`), '');
   const { reason, also } = headline(report, report.results);
   const why = report.verdict === 'fail' ? [[reason, ...also].join('; ')] : [];
   const simulated = report.simulated ? [`${ansis.yellow.bold('SIMULATED')}: no hardware vouches for this`] : [];

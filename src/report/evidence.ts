@@ -70,16 +70,30 @@ export function measurementSection({ evidence, checks }: FileResult): Html | und
     );
   if (registers.length === 0) return undefined;
   const debug = checks.some(({ id, status }) => id === 'measurement.debug' && status === 'fail');
+  const compared = registers.filter(({ same }) => same !== undefined);
+  const others = registers.filter(({ same }) => same === undefined);
   return html`<h3>Measurement</h3>
 ${debug && html`<p class="fail"><strong>DEBUG enclave</strong>: its registers are zero whatever runs, so they say nothing.</p>`}
-<table><thead><tr><th>register</th><th>expected</th><th>found</th><th>same?</th></tr></thead>
-<tbody>${registers.map(registerRow)}</tbody></table>`;
+${compared.length === 0 && html`<p class="card simulated"><strong>Nothing was compared</strong>: any measurement was accepted.</p>`}
+${
+  compared.length > 0 &&
+  html`<table><thead><tr><th>register</th><th>expected</th><th>found</th><th>same?</th></tr></thead>
+<tbody>${compared.map((register) => registerRow(register, debug))}</tbody></table>`
+}
+${
+  others.length > 0 &&
+  html`<details class="card"><summary>${others.length} not compared</summary><dl>${others.map(
+    ({ name, actual }) => html`<dt>${name.toUpperCase()}</dt><dd><code>${actual}</code></dd>`,
+  )}</dl></details>`
+}`;
 }
 
-const registerRow = ({ name, expected, actual, same }: Register): Html => html`<tr>
-<th scope="row">${name.toUpperCase()}</th>
-<td class="hex" data-label="expected">${expected ?? 'not compared'}</td><td class="hex" data-label="found">${actual}</td>
-<td class="mark ${same === undefined ? 'skipped' : same ? 'pass' : 'fail'}">${same === undefined ? '─ not compared' : same ? '✔ same' : '✘ DIFFERENT'}</td></tr>`;
+function registerRow({ name, expected = '', actual, same }: Register, debug: boolean): Html {
+  const differs = debug ? '✘ zero: DEBUG' : '✘ DIFFERENT';
+  return html`<tr><th scope="row">${name.toUpperCase()}</th>
+<td class="hex" data-label="expected">${expected}</td><td class="hex" data-label="found">${actual}</td>
+<td class="mark ${same ? 'pass' : 'fail'}">${same ? '✔ same' : differs}</td></tr>`;
+}
 
 /** Intel's rating in words; what another vendor has in its place. */
 export function platformSection({ evidence }: FileResult): Html | undefined {

@@ -86,7 +86,8 @@ export function headline({ verdict, simulated }: Pick<VerifyReport, 'verdict' | 
 }
 
 /** What a pass rests on that not everybody would accept: said beside the verdict. */
-export function caveats({ policy, results }: VerifyReport): string[] {
+export function caveats({ verdict, policy, results }: VerifyReport): string[] {
+  if (verdict === 'fail') return [];
   const { flags } = policy;
   const checks = results.flatMap((result) => result.checks);
   const found = (name: string) => checks.some((check) => check.id === name && check.status !== 'fail');
