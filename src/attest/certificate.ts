@@ -90,6 +90,20 @@ function remember(name: string, certificate: Certificate): Certificate {
   return certificate;
 }
 
+const signers = new WeakMap<Certificate, WeakMap<Certificate, boolean>>();
+
+/**
+ * True where `issuer`'s key signed `certificate`. The same two certificates give the same answer for ever, so it is found out
+ * once for each pair: every chain of a vendor's has the same authorities in it.
+ */
+export function isSignedBy(certificate: Certificate, issuer: Certificate): boolean {
+  const known = signers.get(certificate) ?? new WeakMap<Certificate, boolean>();
+  signers.set(certificate, known);
+  const result = known.get(issuer) ?? certificate.x509.verify(issuer.x509.publicKey);
+  known.set(issuer, result);
+  return result;
+}
+
 /** The library's certificate, opened: its own view does not show the version, and parses extensions that are not for us. */
 class Parsed extends x509.X509Certificate {
   get fields() {

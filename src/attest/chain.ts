@@ -1,5 +1,5 @@
 import { type Check, fail, pass, skipped } from '../core/check.ts';
-import { type Certificate, KEY_USAGE, type KeyKind, OID } from './certificate.ts';
+import { type Certificate, isSignedBy, KEY_USAGE, type KeyKind, OID } from './certificate.ts';
 
 export interface ChainOptions {
   /** Fingerprints ("sha256:...") of the roots that the caller trusts. */
@@ -53,7 +53,7 @@ function findProblem(
     const issuer = chain[Math.max(0, index - 1)] as Certificate;
     const name = leaf ? 'the leaf certificate' : `certificate ${index} (0 is the root)`;
     if (Buffer.compare(certificate.issuer, issuer.subject) !== 0) return `${name}: its issuer is another name`;
-    if (!certificate.x509.verify(issuer.x509.publicKey)) return `${name}: the signature is not its issuer's`;
+    if (!isSignedBy(certificate, issuer)) return `${name}: the signature is not its issuer's`;
     const kind = leaf ? keys?.leaf : keys?.authority;
     if (kind !== undefined && certificate.key !== kind) return `${name}: expected a key of kind ${kind}`;
     const purpose = leaf ? KEY_USAGE.digitalSignature : KEY_USAGE.keyCertSign;

@@ -90,15 +90,29 @@ function wholeSecond(time: Date): Date {
   return time;
 }
 
+const signers = new WeakMap<Crl, WeakMap<Certificate, boolean>>();
+
+/** Found out once for a list and an issuer, as with certificates: whoever keeps a list has it checked once. */
+function isSignedBy(crl: Crl, issuer: Certificate): boolean {
+  const known = signers.get(crl) ?? new WeakMap<Certificate, boolean>();
+  signers.set(crl, known);
+  const result = known.get(issuer) ?? verifySignature(crl, issuer);
+  known.set(issuer, result);
+  return result;
+}
+
+function verifySignature(crl: Crl, issuer: Certificate): boolean {
+  const key = { key: issuer.x509.publicKey, ...(issuer.key === 'RSA-4096' ? PSS : {}) };
+  return verify(issuer.key === 'P-256' ? 'sha256' : 'sha384', crl.signed, key, crl.signature);
+}
+
 /** Why a list does not count for what `issuer` signed, at that time; undefined where it does. */
 export function crlProblem(crl: Crl, issuer: Certificate, at: Date): string | undefined {
   if (Buffer.compare(crl.issuer, issuer.subject) !== 0) return 'its issuer is another name';
   if (!issuer.ca || ((issuer.keyUsage ?? 0) & KEY_USAGE.cRLSign) === 0)
     return 'its issuer may not sign revocation lists';
   if (issuer.key === 'other' || SIGNED_BY[issuer.key] !== crl.algorithm) return 'its algorithm is not its issuer’s';
-  const key = { key: issuer.x509.publicKey, ...(issuer.key === 'RSA-4096' ? PSS : {}) };
-  const hash = issuer.key === 'P-256' ? 'sha256' : 'sha384';
-  if (!verify(hash, crl.signed, key, crl.signature)) return 'the signature is not its issuer’s';
+  if (!isSignedBy(crl, issuer)) return 'the signature is not its issuer’s';
   if (at < crl.thisUpdate || at > crl.nextUpdate) {
     return `it holds from ${crl.thisUpdate.toISOString()} to ${crl.nextUpdate.toISOString()}, not at ${at.toISOString()}`;
   }

@@ -1,7 +1,7 @@
 import { AtomaError, usageError } from '../../core/errors.ts';
-import { type Certificate, parseCertificate } from '../certificate.ts';
+import { type Certificate, isSignedBy, parseCertificate } from '../certificate.ts';
 import type { SignedJson } from '../types.ts';
-import { type Collateral, isSignedBy, readCertificate } from './collateral.ts';
+import { type Collateral, isJsonSignedBy, readCertificate } from './collateral.ts';
 import { commonName, DerError } from './der.ts';
 import { verifyP256 } from './ecdsa.ts';
 import { readPemChain } from './pem.ts';
@@ -70,7 +70,7 @@ export function findPckChain(quote: Quote, collateral: Collateral, roots: Certif
 export function findSigningChain(signed: SignedJson, collateral: Collateral, roots: Certificate[]) {
   const known = [...roots, ...collateral.certificates];
   const signers = collateral.certificates.filter((one) => nameOf(one).includes(NAMES.tcbSigning));
-  const signer = signers.find((one) => isSignedBy(signed, one));
+  const signer = signers.find((one) => isJsonSignedBy(signed, one));
   const leaf = signer ?? signers[0];
   return { signed: signer !== undefined, leaf, root: leaf && issuerOf(leaf, known) };
 }
@@ -80,7 +80,7 @@ function issuerOf(certificate: Certificate, known: Certificate[]): Certificate |
   const named = known.filter((one) => one.ca && Buffer.compare(one.subject, certificate.issuer) === 0);
   const [first] = named;
   if (named.every(({ fingerprint }) => fingerprint === first?.fingerprint)) return first;
-  return named.find((one) => certificate.x509.verify(one.x509.publicKey)) ?? first;
+  return named.find((one) => isSignedBy(certificate, one)) ?? first;
 }
 
 /** Root certificates that the verifier believes in, read once. Throws `ERR_CERTIFICATE_MALFORMED` (exit 2). */

@@ -78,7 +78,7 @@ const readQeIdentity = once(
 const judged = new WeakMap<SignedJson, Map<string, boolean>>();
 
 /** Whether a certificate's key signed the JSON. That never changes, so it is found out once for the same object. */
-export function isSignedBy(signed: SignedJson, { fingerprint, x509 }: Certificate): boolean {
+export function isJsonSignedBy(signed: SignedJson, { fingerprint, x509 }: Certificate): boolean {
   const known = judged.get(signed) ?? new Map<string, boolean>();
   judged.set(signed, known);
   const result = known.get(fingerprint) ?? verifyP256(x509.publicKey, signed.body, signed.signature);

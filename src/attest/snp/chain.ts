@@ -1,7 +1,7 @@
 import { verify } from 'node:crypto';
 import { equalBytes, hex, isZero } from '../../core/bytes.ts';
 import { AtomaError, missingError } from '../../core/errors.ts';
-import { type Certificate, parseCertificate } from '../certificate.ts';
+import { type Certificate, isSignedBy, parseCertificate } from '../certificate.ts';
 import { AMD_INTERMEDIATES } from '../roots/amd.ts';
 import { fromPem } from '../roots/pinned.ts';
 import type { Endorsements } from '../types.ts';
@@ -98,7 +98,7 @@ export function buildChain(key: EndorsementKey, roots: Certificate[], { certific
     const [child] = chain as [Certificate];
     if (Buffer.compare(child.issuer, child.subject) === 0) break;
     const named = authorities.filter(({ subject }) => Buffer.compare(subject, child.issuer) === 0);
-    const issuer = named.find(({ x509 }) => child.x509.verify(x509.publicKey)) ?? named[0];
+    const issuer = named.find((one) => isSignedBy(child, one)) ?? named[0];
     if (issuer === undefined) break;
     chain.unshift(issuer);
   }
