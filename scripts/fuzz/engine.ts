@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AtomaError } from '../../src/core/errors.ts';
 import { mutate, randomFrom, seedOf } from './mutate.ts';
 import type { Seed, Target } from './target.ts';
@@ -22,8 +23,8 @@ export interface RunOptions {
   step: number;
   /** Told before each input, for a watchdog. */
   before?: (input: Buffer, index: number) => void;
-  /** Told after each; false stops. */
-  after?: (index: number) => boolean;
+  /** Told after each. */
+  after?: (index: number) => void | Promise<void>;
 }
 
 /** Every seed must be taken for what it is, else nothing behind the first check is ever reached. */
@@ -47,7 +48,9 @@ export async function run(options: RunOptions): Promise<Finding[]> {
     before?.(input, index);
     const problem = await judge(target, chosen, input);
     if (problem) findings.push({ target: target.name, index, input, ...problem });
-    if (after?.(index) === false) break;
+    await after?.(index);
+    // Keys and certificates of OpenSSL's are freed between turns of the event loop only.
+    if (index % 1024 < step) await nextTurn();
   }
   return findings;
 }

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -30,8 +31,11 @@ export const SLOT = { count: 0, index: 1, length: 2, target: 3, bytes: 16 } as c
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 
-function held(): number {
-  collect();
+async function held(): Promise<number> {
+  for (let times = 0; times < 3; times++) {
+    collect();
+    await nextTurn();
+  }
   const { heapUsed, external } = process.memoryUsage();
   return heapUsed + external;
 }
@@ -65,16 +69,15 @@ async function work({ seed, index, workers, targets, shared }: WorkerTask): Prom
         Atomics.add(numbers, SLOT.count, 1);
         last = performance.now();
       },
-      after: () => {
+      after: async () => {
         slowestMs = Math.max(slowestMs, performance.now() - last);
         inputs++;
-        if (inputs === fifth) before = held();
-        return true;
+        if (inputs === fifth) before = await held();
       },
     });
     const seconds = (performance.now() - begin) / 1000;
     // Findings end a run early.
-    const growth = inputs > fifth ? held() - before : 0;
+    const growth = inputs > fifth ? (await held()) - before : 0;
     const report: WorkerReport = { target: name, inputs, seconds, slowestMs, growth, findings };
     parentPort?.postMessage(report);
   }
