@@ -48,3 +48,10 @@ function alive(pid: number): boolean {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
+
+/**
+ * A staging directory in `out` where that is a directory already, else one beside it: `out` can be a mount point (a
+ * container's volume), or be writable where its parent is not. Whoever uses it renames files into `out`, not the directory.
+ */
+export const stagingFor = (out: string): Promise<Staging> =>
+  stagingDirectory(statSync(out, { throwIfNoEntry: false })?.isDirectory() ? join(out, 'outputs') : out);

@@ -1,10 +1,10 @@
 import { lstat, open, readdir, realpath, rename } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { usageError } from '../core/errors.ts';
 import { ioError, writeFileAtomic } from '../core/files.ts';
 import type { NitroMeasurement } from '../core/measurement.ts';
 import type { OnProgress } from '../core/progress.ts';
-import { stagingDirectory } from '../core/staging.ts';
+import { stagingFor } from '../core/staging.ts';
 import { DEFAULT_CPUS, DEFAULT_MEM, EIF_VERSION, type EifArch, type EifSectionType } from './layout.ts';
 import { checkSignature, type SignatureCheck } from './signature.ts';
 import { type MeasuredEif, type RamdiskSink, requireCrc, streamEif } from './stream.ts';
@@ -35,6 +35,8 @@ export interface UnpackedEif {
 const FILES = { kernel: 'kernel', cmdline: 'cmdline', metadata: 'metadata.json' } as const;
 const CERTIFICATE = 'certificate.pem';
 const SIGNATURE = 'signature.cose';
+/** What a killed run leaves in a directory that was there: stagingDirectory clears it up. */
+const STAGING = /^\.outputs\.\d+-[0-9a-f]{12}\.partial$/;
 
 /**
  * `nitro unpack`: each part of an image as a file. The directory appears whole, after the image's structure and CRC were
@@ -43,7 +45,7 @@ const SIGNATURE = 'signature.cose';
  */
 export async function unpackEif({ image, out, onProgress }: UnpackOptions): Promise<UnpackedEif> {
   const target = await freeDirectory(out);
-  const staging = await stagingDirectory(target);
+  const staging = await stagingFor(target);
   try {
     let ramdisks = 0;
     const files: UnpackedEif['files'] = [];
@@ -61,9 +63,12 @@ export async function unpackEif({ image, out, onProgress }: UnpackOptions): Prom
     const digests = measured.sections.filter(({ type }) => type !== 'signature');
     for (const [i, file] of files.entries()) file.sha384 = digests[i]?.sha384 ?? '';
     files.push(...(await writeSignature(staging.path, measured)));
-    await rename(staging.path, target).catch((error) => {
-      throw ['ENOTEMPTY', 'EEXIST'].includes(error.code) ? exists(out) : error;
-    });
+    await appear(
+      staging.path,
+      target,
+      files.map(({ name }) => name),
+      out,
+    );
     return describe(out, measured, files);
   } catch (error) {
     throw ioError(error, `cannot write ${out}`);
@@ -130,12 +135,27 @@ async function fileSink(path: string): Promise<RamdiskSink> {
   };
 }
 
+/**
+ * The directory at once where there is none; into one that is there, whoever stands in it or has mounted it, its files one
+ * by one, the first only if nobody else has put something there meanwhile.
+ */
+async function appear(from: string, target: string, names: string[], out: string): Promise<void> {
+  if (dirname(from) !== target) {
+    await rename(from, target).catch((error) => {
+      throw ['ENOTEMPTY', 'EEXIST'].includes(error.code) ? exists(out) : error;
+    });
+    return;
+  }
+  if ((await readdir(target)).some((name) => name !== basename(from))) throw exists(out);
+  for (const name of names) await rename(join(from, name), join(target, name));
+}
+
 /** The path to make; an empty directory may be in its place. */
 async function freeDirectory(out: string): Promise<string> {
   const target = await realpath(out).catch(() => resolve(out));
   const stat = await lstat(target).catch(() => null);
   // Anything but a directory is refused where the staging directory is made.
-  if (stat?.isDirectory() && (await readdir(target)).length > 0) throw exists(out);
+  if (stat?.isDirectory() && (await readdir(target)).some((name) => !STAGING.test(name))) throw exists(out);
   return target;
 }
 

@@ -7,7 +7,7 @@ import { printable } from '../../core/printable.ts';
 export default class NitroUnpack extends BaseCommand {
   static override summary = 'Take an EIF apart: kernel, command line, ramdisks, metadata, signature.';
   static override description =
-    'The directory appears whole, after the image was checked: structure and CRC. Its ramdisks stay archives (cpio). ' +
+    'The parts appear whole, after the image was checked: structure and CRC. Its ramdisks stay archives (cpio). ' +
     '--json says what is what, and with which arguments `nitro pack` puts it together again.';
   static override examples = [
     '<%= config.bin %> nitro unpack app.eif --out app.parts',

@@ -1,13 +1,18 @@
 import { join } from 'node:path';
 import { hex, sha256 } from '../../core/bytes.ts';
-import { readSmallFile, writeFileAtomic } from '../../core/files.ts';
+import { writeFileAtomic } from '../../core/files.ts';
 import { lockDependencies } from '../../image/dependencies.ts';
 import { encodeMeasurements, MEASUREMENTS_FILE, MEASUREMENTS_MEDIA_TYPE } from '../../manifest/measurements.ts';
 import { encodeStatement, MANIFEST_FILE } from '../../manifest/statement.ts';
 import type { BuiltImage, ImageInputs } from './image.ts';
 
-/** Writes the documents of a built image into `dir`. Returns the names of all outputs in the order to publish them in. */
-export async function writeDocuments(dir: string, inputs: ImageInputs, image: BuiltImage): Promise<string[]> {
+/** Writes the documents of a built image into `dir`; `lockDigest` is of the lock's bytes that were read. Returns the names of all outputs in the order to publish them in. */
+export async function writeDocuments(
+  dir: string,
+  inputs: ImageInputs,
+  image: BuiltImage,
+  lockDigest: string,
+): Promise<string[]> {
   const { project, lock } = inputs;
   const { name, eif, kernel, files } = image;
   const { sha256: digest, sha384, size, measurement } = eif;
@@ -16,7 +21,6 @@ export async function writeDocuments(dir: string, inputs: ImageInputs, image: Bu
     version: 1,
     images: [{ target: 'nitro', file: name, size, sha256: digest, measurement, parts }],
   });
-  const lockBytes = await readSmallFile(project.lockPath, 'lock', 4 << 20);
   const statement = encodeStatement({
     subjects: [{ name, sha256: digest, sha384 }],
     project: project.config,
@@ -28,7 +32,7 @@ export async function writeDocuments(dir: string, inputs: ImageInputs, image: Bu
       kernel: { kind: kernel.kind, version: kernel.version, sha256: kernel.sha256 },
       expectedOnNitro: kernel.expectedOnNitro,
     },
-    dependencies: [{ name: 'atoma-tee.lock', digest: { sha256: hex(sha256(lockBytes)) } }, ...lockDependencies(lock)],
+    dependencies: [{ name: 'atoma-tee.lock', digest: { sha256: lockDigest } }, ...lockDependencies(lock)],
     byproducts: [
       { name: MEASUREMENTS_FILE, mediaType: MEASUREMENTS_MEDIA_TYPE, digest: { sha256: hex(sha256(measurements)) } },
     ],

@@ -2,7 +2,7 @@ import { join, resolve } from 'node:path';
 import { usageError } from '../../core/errors.ts';
 import type { NitroMeasurement } from '../../core/measurement.ts';
 import type { OnProgress } from '../../core/progress.ts';
-import { stagingDirectory } from '../../core/staging.ts';
+import { stagingFor } from '../../core/staging.ts';
 import { Cache } from '../../image/cache.ts';
 import { mending } from '../../image/inputs.ts';
 import { loadToolkit, requireToolkit } from '../../image/toolkit.ts';
@@ -13,7 +13,7 @@ import { checkOnnx, findOnnx } from '../../model/onnx.ts';
 import { type EifSigner, readSignerFiles } from '../../nitro/index.ts';
 import { loadProject, type Project } from '../../project/load.ts';
 import { publish } from '../../project/outputs.ts';
-import { readLock } from '../lock/index.ts';
+import { readLockFile } from '../lock/index.ts';
 import { staleness } from '../lock/select.ts';
 import { writeDocuments } from './documents.ts';
 import { type BuiltImage, writeImage } from './image.ts';
@@ -53,7 +53,7 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
   const { onProgress } = options;
   const project = await loadProject(options.project);
   requireSupported(project, options.targets);
-  const lock = await readLock(project.lockPath);
+  const { lock, sha256: lockDigest } = await readLockFile(project.lockPath);
   requireFresh(staleness(lock, project.config));
   const toolkit = await loadToolkit(options.programPath);
   requireToolkit(lock.toolkit, toolkit);
@@ -66,12 +66,12 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
 
   const out = resolve(options.out ?? join(project.dir, 'dist'));
   const cache = await Cache.open(options.cacheDir);
-  const staging = await stagingDirectory(out);
+  const staging = await stagingFor(out);
   try {
     const offline = options.offline ?? false;
     const inputs = { project, model: model.digest, lock, toolkit, cache, offline, signer, onProgress };
     const image = await mending(cache, () => writeImage(staging.path, inputs));
-    const names = await writeDocuments(staging.path, inputs, image);
+    const names = await writeDocuments(staging.path, inputs, image, lockDigest);
     await publish(staging, out, names);
     const { sha256, size, measurement } = image.eif;
     const path = join(out, image.name);

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { hex, sha256 } from '../../core/bytes.ts';
 import { AtomaError, usageError } from '../../core/errors.ts';
 import { readSmallFile, writeFileAtomic } from '../../core/files.ts';
 import type { OnProgress } from '../../core/progress.ts';
@@ -73,9 +74,13 @@ export async function lockProject(dir: string, options: LockOptions = {}): Promi
 }
 
 /** Throws `ERR_LOCK_MISSING`, `ERR_LOCK_SYNTAX`, `ERR_LOCK_VALUE` (exit 2). */
-export async function readLock(path: string): Promise<Lock> {
+export const readLock = async (path: string): Promise<Lock> => (await readLockFile(path)).lock;
+
+/** The same with the SHA-256 (hex) of the file's bytes, read once. */
+export async function readLockFile(path: string): Promise<{ lock: Lock; sha256: string }> {
   try {
-    return parseLock((await readSmallFile(path, 'lock', 4 << 20)).toString('utf8'), LOCK_FILE);
+    const bytes = await readSmallFile(path, 'lock', 4 << 20);
+    return { lock: parseLock(bytes.toString('utf8'), LOCK_FILE), sha256: hex(sha256(bytes)) };
   } catch (error) {
     if (!(error instanceof AtomaError) || error.code !== 'ERR_FILE_NOT_FOUND') throw error;
     throw usageError('ERR_LOCK_MISSING', `expected the pinned inputs in ${path}, found no such file`, {

@@ -24,7 +24,13 @@ const OUTPUTS = ['build.intoto.json', 'digits.eif', 'measurements.json'];
 const run = ({ dir: project, cacheDir, programPath }: TinyProject, more = {}) =>
   build({ project, cacheDir, programPath, ...more });
 const dist = (project: TinyProject, name = '') => join(project.dir, 'dist', name);
-const read = (dir: string) => Object.fromEntries(readdirSync(dir).map((name) => [name, readFileSync(join(dir, name))]));
+const partial = (dir: string) => readdirSync(dir).filter((name) => name.endsWith('.partial'));
+const read = (dir: string) =>
+  Object.fromEntries(
+    readdirSync(dir)
+      .filter((name) => !name.endsWith('.partial'))
+      .map((name) => [name, readFileSync(join(dir, name))]),
+  );
 
 function child(project: TinyProject, out: string, ...more: string[]) {
   const { dir, cacheDir, programPath } = project;
@@ -335,11 +341,25 @@ describe('an interrupted build', () => {
     const result = spawnSync(process.execPath, child(project, dist(project), 'writing'));
     expect(result.signal).toBe('SIGKILL');
     expect(read(dist(project))).toEqual(before);
-    const leftovers = () => readdirSync(project.dir).filter((name) => name.endsWith('.partial'));
+    const leftovers = () => [...partial(project.dir), ...partial(dist(project))];
     expect(leftovers()).toHaveLength(1);
     await run(project);
     expect(leftovers()).toEqual([]);
     expect(read(dist(project))).not.toEqual(before);
+  });
+
+  test('a lock that is exchanged while it is used: the manifest names the one that was', async () => {
+    const project = await tinyProject();
+    const path = join(project.dir, 'atoma-tee.lock');
+    const used = sha256(readFileSync(path));
+    const { manifest } = await run(project, {
+      onProgress: ({ phase }: { phase: string }) => {
+        if (phase === 'writing') writeFileSync(path, 'version = 2\n');
+      },
+    });
+    const { resolvedDependencies } = parseStatement(readFileSync(manifest)).predicate.buildDefinition;
+    expect(sha256(readFileSync(path))).not.toBe(used);
+    expect(resolvedDependencies.find(({ name }) => name === 'atoma-tee.lock')?.digest).toEqual({ sha256: used });
   });
 
   const namespaces = spawnSync('unshare', ['--user', '--map-root-user', '--mount', 'true']).status === 0;
@@ -354,4 +374,18 @@ describe('an interrupted build', () => {
     const result = spawnSync('unshare', [...args, ...child(project, join(small, 'dist'))], { encoding: 'utf8' });
     expect(result.stdout).toBe(`ERR_DISK_FULL\nold\n${small}:\ndist\n\n${small}/dist:\ndigits.eif\n`);
   });
+
+  test.skipIf(!namespaces)(
+    'the output directory can be a mount point, as a volume of a container (needs namespaces)',
+    async () => {
+      const project = await tinyProject();
+      // The mirror is in this process, which waits.
+      await run(project, { out: join(project.dir, 'first') });
+      mkdirSync(dist(project));
+      const script = `set -e; mount -t tmpfs tmpfs "$0"; "$@"; ls -A "$0"`;
+      const args = ['--user', '--map-root-user', '--mount', 'sh', '-c', script, dist(project), process.execPath];
+      const result = spawnSync('unshare', [...args, ...child(project, dist(project))], { encoding: 'utf8' });
+      expect(result.stdout.trim().split('\n').slice(-3)).toEqual(OUTPUTS);
+    },
+  );
 });

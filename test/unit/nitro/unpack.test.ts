@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
@@ -116,6 +116,18 @@ describe('unpackEif', () => {
       symlinkSync(image, join(dir, 'link'));
       await expect(unpackEif({ image, out: image })).rejects.toThrow(code('ERR_OUTPUT_KIND', 2));
       await expect(unpackEif({ image, out: join(dir, 'link') })).rejects.toThrow(code('ERR_OUTPUT_KIND', 2));
+    }));
+
+  test('an empty directory stays the one that it is, for whoever stands in it, and what a killed run left goes', () =>
+    withDirectory(async (dir) => {
+      const image = await write(dir);
+      const out = join(dir, 'out');
+      mkdirSync(join(out, '.outputs.4194303-0123456789ab.partial'), { recursive: true });
+      chmodSync(out, 0o700);
+      const before = statSync(out);
+      const { files } = await unpackEif({ image, out });
+      expect(readdirSync(out).sort()).toEqual(files.map(({ name }) => name).sort());
+      expect([statSync(out).ino, statSync(out).mode]).toEqual([before.ino, before.mode]);
     }));
 
   test('a link to an empty directory: that directory is filled', () =>
