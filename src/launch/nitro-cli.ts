@@ -20,6 +20,8 @@ export interface RunningEnclave {
 const PROGRAM = 'nitro-cli';
 const MOST_OUTPUT = 64 << 10;
 const TERMINATE_MS = 60_000;
+/** It gives an enclave two minutes to report; beyond that it hangs. */
+const RUN_MS = 300_000;
 
 /** Throws `ERR_NITRO_CLI_MISSING` (exit 5). */
 export function findNitroCli(): string {
@@ -37,13 +39,24 @@ export const runArguments = ({ eif, memoryMib, cpus, name, debug }: RunRequest):
 
 /**
  * `nitro-cli run-enclave`. Throws `ERR_NITRO_CLI`: with what it printed where it failed (its "[ E26 ]" codes and the path
- * of its error log among that), or where its answer is not the one that is known.
+ * of its error log among that), where it says nothing for too long, or where its answer is not the one that is known.
+ * `signal` kills it: an enclave that it starts later would be nobody's.
  */
-export async function runEnclave(cli: string, request: RunRequest): Promise<RunningEnclave> {
+export async function runEnclave(
+  cli: string,
+  request: RunRequest,
+  { signal, timeoutMs = RUN_MS }: { signal?: AbortSignal; timeoutMs?: number } = {},
+): Promise<RunningEnclave> {
   const { code, stdout, stderr } = await output(
-    spawn(cli, runArguments(request), { stdio: ['ignore', 'pipe', 'pipe'] }),
+    spawn(cli, runArguments(request), {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: timeoutMs,
+      killSignal: 'SIGKILL',
+      ...(signal ? { signal } : {}),
+    }),
   );
   const said = lines(stderr).concat(lines(stdout));
+  if (code === null) throw cliError(`run-enclave did not end within ${timeoutMs / 1000} s, or was killed`, said);
   if (code !== 0) throw cliError('run-enclave failed', said);
   const enclave = parseAnswer(stdout);
   if (enclave === null) throw cliError('run-enclave: expected its answer to name EnclaveID and EnclaveCID', said);
@@ -119,5 +132,7 @@ function output(child: ChildProcess): Promise<{ code: number | null; stdout: str
   return new Promise((resolve, reject) => {
     child.once('error', (error) => reject(cliError('cannot be started', [error.message])));
     child.once('close', (code) => resolve({ code, ...said }));
+    // What it started may hold its outputs for ever.
+    child.once('exit', (code) => code === null && resolve({ code, ...said }));
   });
 }

@@ -95,10 +95,13 @@ async function start(
 ): Promise<{ id: string; cid: number }> {
   const name = `atoma-tee-${process.pid}-${randomBytes(6).toString('hex')}`;
   let which: { id: string } | { name: string } = { name };
+  const starting = new AbortController();
   let ended = false;
   const end = () => {
     if (ended) return;
     ended = true;
+    // Before its enclave is looked for: one that still starts would be found by nobody.
+    starting.abort();
     terminateEnclave(cli, which);
   };
   // A signal ends the process through `exit` (src/cli/base.ts), where nothing asynchronous happens any more.
@@ -107,7 +110,7 @@ async function start(
     process.off('exit', end);
     end();
   });
-  const enclave = await runEnclave(cli, { ...plan, name });
+  const enclave = await runEnclave(cli, { ...plan, name }, { signal: starting.signal });
   which = { id: enclave.id };
   return enclave;
 }

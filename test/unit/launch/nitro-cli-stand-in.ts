@@ -2,7 +2,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'n
 import { join } from 'node:path';
 
 /** How the stand-in answers run-enclave. */
-export type Behaviour = 'runs' | 'fails' | 'garbage' | 'dies';
+export type Behaviour = 'runs' | 'fails' | 'garbage' | 'dies' | 'hangs';
 
 export const ENCLAVE = { id: 'i-0123456789abcdef0-enc0123456789abcde', cid: 4242 };
 const RUNNING = JSON.stringify([
@@ -36,6 +36,7 @@ export function standIn(directory: string, behaviour: Behaviour): { path: string
   const run = {
     runs: `echo 'Start allocating memory...' >&2; cat <<'END'\n${ANSWER}\nEND`,
     dies: `cat <<'END'\n${ANSWER}\nEND`,
+    hangs: `echo $$ >'${directory}/pid'; echo 'Start allocating memory...'; exec sleep 600`,
     garbage: `echo 'Started enclave with enclave-cid: 4242'; echo '{"EnclaveID": 7'`,
     fails: `echo 'Start allocating memory...' >&2; cat >&2 <<'END'\n${E26}\n\nFor more details, please visit the documentation\n\nIf you open a support ticket, please provide the error log found at "${ERROR_LOG}"\nEND\nexit 26`,
   }[behaviour];

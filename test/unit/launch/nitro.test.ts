@@ -1,9 +1,11 @@
 /** NITRO HARDWARE WAS NOT AVAILABLE: nitro-cli is a stand-in script here, and the enclave is this process. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Duplex, duplexPair } from 'node:stream';
-import { afterAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { openChannel } from '../../../src/enclave/channel.ts';
 import { launchNitro, type NitroOptions } from '../../../src/launch/nitro.ts';
+import { runEnclave } from '../../../src/launch/nitro-cli.ts';
 import { bytesPart, writeEif } from '../../../src/nitro/index.ts';
 import { temporary } from './image.ts';
 import { type Behaviour, E26, ENCLAVE, ERROR_LOG, standIn } from './nitro-cli-stand-in.ts';
@@ -178,5 +180,31 @@ test('no nitro-cli: exit 5 and the mend', async () => {
     code: 'ERR_NITRO_CLI_MISSING',
     exitCode: 5,
     hint: expect.stringContaining('--tee qemu'),
+  });
+});
+
+describe('a nitro-cli that hangs', () => {
+  const request = { eif: image.path, memoryMib: 1024, cpus: 2, name: 'x', debug: false };
+  const pidOf = (path: string) => Number(readFileSync(join(path, '../pid'), 'utf8'));
+
+  test('is not waited for without end', async () => {
+    const { path } = nitroCli('hangs');
+    await expect(runEnclave(path, request, { timeoutMs: 2000 })).rejects.toMatchObject({
+      code: 'ERR_NITRO_CLI',
+      message: expect.stringContaining('did not end'),
+    });
+    expect(() => process.kill(pidOf(path), 0)).toThrow();
+  });
+
+  test('ends with the launcher that a signal ends: it shall start no enclave that nobody knows of', async () => {
+    const { path, calls } = nitroCli('hangs');
+    const before = new Set(process.listeners('exit'));
+    const launched = launch().catch((error) => error);
+    await vi.waitFor(() => expect(pidOf(path)).toBeGreaterThan(0), { timeout: 20_000 });
+    // What `process.exit` calls, after a signal.
+    for (const listener of process.listeners('exit')) if (!before.has(listener)) listener.call(process, 1);
+    expect(await launched).toMatchObject({ code: 'ERR_NITRO_CLI' });
+    await vi.waitFor(() => expect(() => process.kill(pidOf(path), 0)).toThrow(), { timeout: 20_000 });
+    expect(calls().map(([verb]) => verb)).toEqual(['run-enclave', 'terminate-enclave']);
   });
 });
