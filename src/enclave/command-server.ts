@@ -100,10 +100,9 @@ export function askCommand(
   const headers = { ...forwarded(request.headers), host: `127.0.0.1:${port}`, 'content-length': String(body.length) };
   return new Promise((resolve, reject) => {
     const asked = httpRequest({ host: '127.0.0.1', port, method, path, headers, agent: false }, (reply) => {
-      collect(reply, limits.maxReply).then(
-        (bytes) => resolve({ status: reply.statusCode ?? 502, headers: forwarded(reply.headers), body: bytes }),
-        fail,
-      );
+      collect(reply, limits.maxReply)
+        .then((bytes) => resolve(readAnswer(reply, bytes)))
+        .catch(fail);
     });
     const deadline = setTimeout(
       () => fail(new RequestError(504, `the program gave no whole answer within ${limits.timeoutMs} ms`)),
@@ -123,6 +122,26 @@ export function askCommand(
     asked.end(body);
   });
 }
+
+/** Statuses whose answers have no content (RFC 9110): what a program sends all the same reaches nobody, so nothing is signed for it. */
+const WITHOUT_CONTENT = new Set([204, 205, 304]);
+/** Names and values: with a receipt it must fit into what either end of the channel takes (`SETTINGS` of http2.ts). */
+const MAX_HEADERS = 12 << 10;
+
+/** Throws a `RequestError` for what HTTP/2 cannot carry: the caller shall hear why. */
+function readAnswer(reply: IncomingMessage, body: Buffer): Answer {
+  const { statusCode: status = 0 } = reply;
+  if (status < 200 || status > 599) throw new RequestError(502, `the program answered with the status ${status}`);
+  const headers = forwarded(reply.headers);
+  const length = Object.entries(headers)
+    .flatMap(([name, values]) => [values].flat().map((value) => name.length + value.length + FIELD_OVERHEAD))
+    .reduce((sum, field) => sum + field, 0);
+  if (length > MAX_HEADERS)
+    throw new RequestError(502, `the program's answer has more than ${MAX_HEADERS} bytes of headers`);
+  return { status, headers, body: WITHOUT_CONTENT.has(status) ? Buffer.alloc(0) : body };
+}
+/** Of a field's size, as HTTP/2 counts it (RFC 9113 section 6.5.2). */
+const FIELD_OVERHEAD = 32;
 
 async function collect(reply: IncomingMessage, most: number): Promise<Buffer> {
   const chunks: Buffer[] = [];

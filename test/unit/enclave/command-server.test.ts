@@ -122,6 +122,26 @@ test('an answer that is too long, too late or cut off is a 502 or 504, and the n
   expect((await ask('GET', '/')).text).toBe('fine');
 });
 
+test('nothing is signed that HTTP/2 cannot carry: content of a 205, odd statuses, endless headers', async () => {
+  running.removeAllListeners('connection').on('connection', (socket) => {
+    socket.on('error', () => {});
+    socket.once('data', (data) => {
+      const [, path = ''] = String(data).split(' ');
+      const heads: Record<string, string> = {
+        '/205': 'HTTP/1.1 205 Reset Content',
+        '/600': 'HTTP/1.1 600 Odd',
+        '/headers': `HTTP/1.1 200 OK\r\n${Array.from({ length: 400 }, (_, i) => `x-${i}: 1`).join('\r\n')}`,
+      };
+      socket.end(`${heads[path]}\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello`);
+    });
+  });
+  expect(await ask('POST', '/205')).toMatchObject({ status: 205, text: '' });
+  expect(signed.map(({ response }) => response.length)).toEqual([0]);
+  expect(await ask('POST', '/600')).toMatchObject({ status: 502, text: expect.stringContaining('the status 600') });
+  expect(await ask('POST', '/headers')).toMatchObject({ status: 502, text: expect.stringContaining('of headers') });
+  expect(signed).toHaveLength(1);
+});
+
 test('a program that has ended: 502', async () => {
   const { port } = running.address() as AddressInfo;
   running.close();
