@@ -65,7 +65,7 @@ export async function runCommand(runtime: CommandRuntime, starter: string[]): Pr
 async function waitUntilReady({ port, ready, startTimeout }: CommandRuntime, ended: Promise<Ended>): Promise<void> {
   const over = ended.then(({ how }) => {
     throw new AtomaError('unexpected', 'ERR_ENCLAVE_COMMAND', `the command ended with ${how} before it was ready`, {
-      hint: 'what it printed is in the log',
+      hint: 'what it printed is on the console: --console',
     });
   });
   over.catch(() => {});
@@ -80,7 +80,7 @@ async function waitUntilReady({ port, ready, startTimeout }: CommandRuntime, end
     'unexpected',
     'ERR_ENCLAVE_COMMAND_START',
     `the command ${what} on port ${port} after ${startTimeout} s`,
-    { hint: 'what it printed is in the log; runtime.startTimeout gives it longer' },
+    { hint: 'what it printed is on the console: --console; start_timeout under [runtime] gives it longer' },
   );
 }
 

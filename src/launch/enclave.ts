@@ -84,6 +84,14 @@ export function judge(image: MeasuredEif, accept: LaunchOptions['accept']): void
 }
 
 const ENDING_MS = 3000;
+/** Longer than a program inside may think (src/enclave/program.ts): its own words about that are better. */
+const ANSWER_MS = 130_000;
+
+/** `ERR_INFERENCE` (exit 1): the enclave ended, or cut an answer off. */
+function unanswered(cause: unknown): never {
+  const why = cause instanceof Error ? cause.message : 'it did not say why';
+  throw new AtomaError('unexpected', 'ERR_INFERENCE', `the enclave did not answer: ${why}`, { cause });
+}
 
 /** An enclave that runs, on its way to serving. */
 export interface Booting {
@@ -106,7 +114,7 @@ export async function serve(booting: Booting, host: HostServices, undo: CleanUp,
   clock.start();
   return {
     timings: { ...clock.laps, ...timings },
-    request: (request: CallOptions) => call(session, request),
+    request: (request: CallOptions) => call(session, { timeoutMs: ANSWER_MS, ...request }).catch(unanswered),
   };
 
   /** A channel that ends without a word is an enclave that is ending: its console knows more, in a moment. */
