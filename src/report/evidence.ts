@@ -35,7 +35,7 @@ export function chainSection({ evidence, checks }: FileResult, at: string | unde
 }
 
 const part = (index: number, length: number): string =>
-  index === 0 ? 'root' : index === length - 1 ? 'signs the evidence' : 'intermediate';
+  index === 0 ? 'root' : index === length - 1 ? 'its key vouches for the evidence' : 'intermediate';
 
 function chainItem(
   link: ChainLink,
@@ -82,7 +82,7 @@ ${
 }
 ${
   others.length > 0 &&
-  html`<details class="card"><summary>${others.length} not compared</summary><dl>${others.map(
+  html`<details class="card"><summary>${others.length} ${others.length === 1 ? 'register' : 'registers'} not compared</summary><dl>${others.map(
     ({ name, actual }) => html`<dt>${name.toUpperCase()}</dt><dd><code>${actual}</code></dd>`,
   )}</dl></details>`
 }`;

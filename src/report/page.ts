@@ -55,8 +55,9 @@ const EXPLAIN = {
 
 function fileSection(result: FileResult, { policy }: VerifyReport, attachments: Attachment[]): Html {
   const why = reasons(result);
+  const tone = result.verdict === 'pass' && result.simulated ? 'simulated' : result.verdict;
   return html`<section><h2>${result.title}${result.evidence && html`: ${TEE_NAMES[result.evidence.tee]}`}</h2>
-<p><code>${result.file}</code> <strong class="${result.verdict}">${result.verdict === 'pass' ? '✔ holds' : `✘ ${why[0] ?? 'nothing was checked'}`}</strong></p>
+<p><code>${result.file}</code></p><p><strong class="${tone}">${tone === 'fail' ? `✘ ${why[0] ?? 'nothing was checked'}` : `✔ holds${tone === 'simulated' ? ', SIMULATED' : ''}`}</strong></p>
 ${measurementSection(result)}${chainSection(result, policy.at, policy.now)}${platformSection(result)}${checksSection(result)}${downloads(attachments)}</section>`;
 }
 
