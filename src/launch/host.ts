@@ -160,9 +160,17 @@ function parseStatus(body: Uint8Array): Record<string, number> | AtomaError {
     typeof message === 'string' ? printable(message) : 'the enclave failed without saying why',
     {
       ...(typeof hint === 'string' ? { hint: printable(hint) } : {}),
-      ...(details !== null && typeof details === 'object' ? { details: details as Record<string, unknown> } : {}),
+      ...(isDetails(details) ? { details } : {}),
     },
   );
+}
+
+const MOST_DETAILS = 16 << 10;
+/** Structured facts, as JSON has them; beyond a size they are none. `console` is what launchers call their own log of it. */
+function isDetails(value: unknown): value is Record<string, unknown> {
+  if (value === null || typeof value !== 'object' || Array.isArray(value) || Object.hasOwn(value, 'console'))
+    return false;
+  return JSON.stringify(value).length <= MOST_DETAILS;
 }
 
 /** No control characters of somebody else's on our terminal. */

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { AtomaError } from '../core/errors.ts';
 import { HOST_VSOCK_PORT } from '../core/layout.ts';
 import { connectVsock } from '../enclave/native/vsock.ts';
 import { bootError } from './boot-failure.ts';
@@ -58,14 +59,15 @@ export async function launchNitro(options: NitroOptions): Promise<Enclave> {
     const watch = new AbortController();
     undo.add(() => watch.abort());
     const exited = gone(cli, id, watch.signal);
-    const failure = (how: string, silent: boolean) => {
-      const mute = debug ? '' : '; the console can be read with --debug-mode only';
-      return bootError({ ...console.facts(), stage: 'kernel', ...(debug ? console.facts() : {}) }, how + mute, {
-        silent,
-      });
-    };
+    // Without its console nothing is known of how far it came.
+    const failure = (how: string, silent: boolean) =>
+      debug
+        ? bootError(console.facts(), how, { silent })
+        : new AtomaError('unexpected', silent ? 'ERR_ENCLAVE_SILENT' : 'ERR_ENCLAVE_ENDED', how, {
+            hint: 'what it printed can be read with --debug-mode only, which protects nothing',
+          });
     const dead = exited.then(() => {
-      throw failure('the enclave ended', false);
+      throw failure('the enclave ended before it served', false);
     });
     dead.catch(() => {});
     const timeoutMs = options.bootTimeoutMs ?? CONNECT_MS;

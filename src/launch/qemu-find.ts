@@ -33,7 +33,8 @@ const DAEMON = 'vhost-device-vsock';
 /** What microvm, and nitro-enclave which is made of it, boot by. */
 const FIRMWARE = ['bios-microvm.bin', 'qboot.rom'];
 const FIRMWARE_FOLDERS = ['/usr/share/qemu', '/usr/share/qemu-firmware', '/usr/share/seabios', '/usr/local/share/qemu'];
-const PROBE_MS = 20_000;
+/** Of a question to QEMU, which may be anything: SIGTERM can be ignored. */
+const PROBE = { timeout: 20_000, killSignal: 'SIGKILL' } as const;
 const run = promisify(execFile);
 
 /**
@@ -52,7 +53,7 @@ export async function findQemu({ machine, accel }: QemuWishes = {}): Promise<Fou
     said(path, '-version').then((text) => /version (\d+\.\d+\.\d+)/.exec(text)?.[1]),
     said(path, '-M', 'help'),
     said(path, '-L', 'help'),
-    run(path, ['-sandbox', 'on', '-M', 'help'], { timeout: PROBE_MS }).then(
+    run(path, ['-sandbox', 'on', '-M', 'help'], PROBE).then(
       () => true,
       () => false,
     ),
@@ -133,7 +134,7 @@ function findFirmware(folders: string): { firmware?: string } {
 
 async function said(path: string, ...args: string[]): Promise<string> {
   try {
-    return (await run(path, args, { timeout: PROBE_MS })).stdout;
+    return (await run(path, args, PROBE)).stdout;
   } catch (error) {
     const { stderr = '', message } = error as Error & { stderr?: string };
     throw qemuError(`expected ${path} to answer ${args.join(' ')}: ${(stderr || message).trim().split('\n')[0]}`);

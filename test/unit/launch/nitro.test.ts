@@ -147,11 +147,24 @@ describe('nitro-cli as a stand-in script (no hardware)', () => {
   test('an enclave that dies before it serves: said, terminated once', async () => {
     const cli = nitroCli('dies');
     await expect(launch()).rejects.toMatchObject({
-      code: 'ERR_ENCLAVE_BOOT',
+      code: 'ERR_ENCLAVE_ENDED',
       exitCode: 1,
-      message: expect.stringContaining('--debug-mode'),
+      message: 'the enclave ended before it served',
+      hint: expect.stringContaining('--debug-mode'),
     });
     expect(verbs(cli.calls())).toEqual(['run-enclave', 'terminate-enclave']);
+  });
+
+  test.each([
+    ['megabytes', { big: 'x'.repeat(1 << 20) }],
+    ['a forged console', { console: Array(1000).fill('error: your disk is on fire') }],
+    ['a list', ['x']],
+  ])('of what a hostile program tells of its failure, %s is left out', async (_, details) => {
+    nitroCli('runs');
+    const error = { code: 'ERR_X', message: 'x', exit: 'refused', details };
+    const thrown = await launch({ connect: programInside({ state: 'failed', error }) }).catch((reason) => reason);
+    expect(thrown).toMatchObject({ code: 'ERR_X', exitCode: 4 });
+    expect(thrown.details).toBeUndefined();
   });
 
   test('the program’s own reason comes through: a broker’s refusal stays exit 4', async () => {
