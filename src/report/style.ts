@@ -32,6 +32,7 @@ th, td { text-align: left; vertical-align: top; padding: .5rem .75rem; border-to
 thead th { border-top: 0; color: var(--soft); font-size: .875rem; font-weight: 500; }
 td.hex { width: 42%; } th, .mark { white-space: nowrap; font-weight: 600; }
 ul.checks { list-style: none; margin: 0; padding: 0; }
+ul.checks.card { padding: .25rem .75rem; } .card > ul { margin: .25rem 0; padding-left: 1.2rem; } .card > ul.checks { padding: 0; }
 ul.checks li { padding: .3rem 0 .3rem 1.7rem; border-top: 1px solid var(--line); position: relative; }
 ul.checks li:first-child { border-top: 0; }
 ul.checks .mark { position: absolute; left: .1rem; }
