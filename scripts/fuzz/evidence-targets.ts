@@ -107,8 +107,9 @@ function quoteSeeds(tee: 'sgx' | 'tdx'): Seed[] {
 }
 
 function snpSeeds(): Seed[] {
+  const options = snpTrust();
   const own = [2, 3, 5].map((version) =>
-    seed(`own, version ${version}`, snpReport({ version }), (input) => passes(verifySnp(input, snpTrust()))),
+    seed(`own, version ${version}`, snpReport({ version }), (input) => passes(verifySnp(input, options))),
   );
   return withVectors(own, () => {
     const vcek = vector('snp', 'google-milan-vcek.der');
@@ -129,5 +130,5 @@ export const evidenceTargets: Target[] = [
   { name: 'simulated', genuine: true, share: 0.1, seeds: simulatedSeeds },
   { name: 'sgx-quote', genuine: true, share: 0.1, seeds: async () => quoteSeeds('sgx') },
   { name: 'tdx-quote', genuine: true, share: 0.1, seeds: async () => quoteSeeds('tdx') },
-  { name: 'snp-report', genuine: true, share: 0.03, seeds: async () => snpSeeds() },
+  { name: 'snp-report', genuine: true, share: 0.1, seeds: async () => snpSeeds() },
 ];
