@@ -110,12 +110,28 @@ export async function serve(booting: Booting, host: HostServices, undo: CleanUp,
   const channel: HostChannel = await serveEnclave(stream, host, booting.attester);
   undo.add(() => channel.close());
   // The program's own reason, which arrives before it ends, is better than the fact that it ended.
-  const { session, timings } = await Promise.race([channel.ready.catch(explained), booting.dead]);
+  const over = new AbortController();
+  undo.add(() => over.abort());
+  const { session, timings } = await Promise.race([
+    channel.ready.catch(explained),
+    booting.dead,
+    late(host.readyWithin?.(), over.signal),
+  ]).finally(() => over.abort());
   clock.start();
   return {
     timings: { ...clock.laps, ...timings },
     request: (request: CallOptions) => call(session, { timeoutMs: ANSWER_MS, ...request }).catch(unanswered),
   };
+
+  /** Rejects when an enclave that has connected takes too long: its program hangs, or somebody stopped it. */
+  async function late(ms: number | undefined, signal: AbortSignal): Promise<never> {
+    if (ms !== undefined) {
+      await sleep(ms, undefined, { signal }).catch(() => {});
+      const why = `the enclave connected, and did not serve within ${Math.round(ms / 1000)} s`;
+      if (!signal.aborted) throw new AtomaError('unexpected', 'ERR_ENCLAVE_SILENT', why);
+    }
+    return new Promise(() => {});
+  }
 
   /** A channel that ends without a word is an enclave that is ending: its console knows more, in a moment. */
   async function explained(error: unknown): Promise<never> {

@@ -16,6 +16,8 @@ export interface HostServices {
   model: string;
   /** The brokers that requests are forwarded to, and no others. */
   brokers: BrokerPost[];
+  /** Milliseconds from its connection to its serving; asked once the image has been judged. Default: no limit. */
+  readyWithin?: () => number;
 }
 
 /** The host's end of a live channel. */

@@ -69,7 +69,7 @@ export async function startEnclave(options: EnclaveOptions): Promise<StartedEncl
   const enclave = await launch({
     ...(await teeOptions(tee, options, plan)),
     eif,
-    host: { model: options.model, brokers },
+    host: { model: options.model, brokers, readyWithin: () => readyWithin(tap.config(), modelBytes) },
     tap: tap.onRamdisk,
     accept(image) {
       requireDigest(subject, image, eif);
@@ -85,6 +85,11 @@ export async function startEnclave(options: EnclaveOptions): Promise<StartedEncl
   });
   return { ...enclave, config: tap.config() };
 }
+
+/** Brokers far away, a model through an emulated machine's channel (1 MB/s at the least), and what the command may take. */
+const RELEASE_MS = 300_000;
+const readyWithin = ({ runtime }: MeasuredConfig, modelBytes: number): number =>
+  RELEASE_MS + modelBytes / 1000 + (runtime.kind === 'command' ? runtime.startTimeout * 1000 : 0);
 
 /** A wish that nothing would heed is a mistake: `ERR_USAGE` (exit 2). */
 function requireApplicable(tee: Tee, options: EnclaveOptions): void {

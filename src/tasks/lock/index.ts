@@ -45,9 +45,10 @@ export async function lockProject(dir: string, options: LockOptions = {}): Promi
   const config = await loadConfig(dir);
   const path = join(resolve(dir), LOCK_FILE);
   const old = existsSync(path) ? await readLock(path) : null;
-  if (old !== null && !update && staleness(old, config) === null) return { path, lock: old, changes: [], warnings: [] };
-
   const { pin } = await loadToolkit(options.programPath);
+  if (old !== null && !update && staleness(old, config) === null) {
+    return { path, lock: old, changes: [], warnings: toolkitWarning(old, pin) };
+  }
   const cache = await Cache.open(options.cacheDir);
   const shipped = selectBase(await loadBase(), config);
   const { base, unauthenticated } = await chooseBase(shipped, old, config, { cache, dir: resolve(dir), ...options });
@@ -87,6 +88,12 @@ export async function readLockFile(path: string): Promise<{ lock: Lock; sha256: 
       hint: 'run `atoma-tee lock`, and commit the file',
     });
   }
+}
+
+/** `build` will refuse it: better said by the command that could have mended it. */
+function toolkitWarning({ toolkit }: Lock, pin: Lock['toolkit']): string[] {
+  const same = (['version', 'init', 'program'] as const).every((key) => toolkit[key] === pin[key]);
+  return same ? [] : ['the lock is for another atoma-tee, and is left so; `atoma-tee lock --toolkit` takes this one'];
 }
 
 type BaseOptions = LockOptions & { cache: Cache; dir: string };
