@@ -1,6 +1,6 @@
 import { createHash, hash as hashOf, randomBytes } from 'node:crypto';
-import { closeSync, openSync, readSync } from 'node:fs';
-import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { closeSync, constants, openSync, readSync } from 'node:fs';
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { hex, sha256 } from '../core/bytes.ts';
@@ -94,7 +94,14 @@ export class Cache {
 
   /** Puts a finished temporary file in place. The caller has computed the digest while writing it. */
   async adopt(temporary: string, place: string): Promise<void> {
-    await rename(temporary, place);
+    try {
+      await rename(temporary, place);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EISDIR') throw error;
+      // Nobody of ours makes directories there.
+      await rm(place, { recursive: true, force: true });
+      await rename(temporary, place);
+    }
   }
 
   /** The path of a package whose bytes have just been compared with its digest; null (and removed) otherwise. */
@@ -108,7 +115,7 @@ export class Cache {
 
   /** The kept files of a package, if the list and all files are there; contents are compared when they are read. */
   async tree(pin: TreePin): Promise<TreeFile[] | null> {
-    const bytes = await readFile(this.#treePath(pin)).catch(() => null);
+    const bytes = await readCached(this.#treePath(pin));
     if (bytes === null || hex(sha256(bytes)) !== pin.tree) return null;
     const files = decodeTree(bytes);
     if (files === null) return null;
@@ -138,7 +145,7 @@ export class Cache {
       yield data;
       return;
     }
-    const handle = await open(place, 'r').catch(() => null);
+    const handle = await openCached(place);
     if (handle === null) throw damaged();
     const hash = createHash('sha256');
     let left = part.size;
@@ -160,7 +167,7 @@ export class Cache {
   }
 
   async evict({ place }: CacheCorruption): Promise<void> {
-    await rm(place, { force: true });
+    await rm(place, { recursive: true, force: true });
   }
 
   /** What killed runs have left. */
@@ -177,7 +184,7 @@ export class Cache {
 function readSmallPart(place: string, { offset, size }: CachePart): Buffer | null {
   let fd: number;
   try {
-    fd = openSync(place, 'r');
+    fd = openSync(place, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch {
     return null;
   }
@@ -189,6 +196,9 @@ function readSmallPart(place: string, { offset, size }: CachePart): Buffer | nul
       done += read;
     }
     return data;
+  } catch {
+    // A directory, say.
+    return null;
   } finally {
     closeSync(fd);
   }
@@ -200,9 +210,34 @@ export function cacheDirectory(env: NodeJS.ProcessEnv): string {
   return join(base && isAbsolute(base) ? base : join(homedir(), '.cache'), 'atoma-tee');
 }
 
+/**
+ * Opens an entry of the cache for reading; null if there is none, or something that is no regular file (a FIFO would be
+ * waited for without end).
+ */
+export async function openCached(path: string): Promise<FileHandle | null> {
+  const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch(() => null);
+  if (handle === null) return null;
+  if ((await handle.stat()).isFile()) return handle;
+  await handle.close();
+  return null;
+}
+
+/** All of an entry, or null. */
+export async function readCached(path: string): Promise<Buffer | null> {
+  const handle = await openCached(path);
+  if (handle === null) return null;
+  try {
+    return await handle.readFile();
+  } catch {
+    return null;
+  } finally {
+    await handle.close();
+  }
+}
+
 /** Hex digest of a file, or null if it cannot be opened. */
 export async function hashFile(path: string, algorithm: string): Promise<string | null> {
-  const handle = await open(path, 'r').catch(() => null);
+  const handle = await openCached(path);
   if (handle === null) return null;
   try {
     const hash = createHash(algorithm);

@@ -59,7 +59,7 @@ const inline = ({ from, to, part, mode, unpack }: Rule): string =>
     .map(([key, value]) => `${key} = ${scalar(value)}`)
     .join(', ')} }`;
 
-/** JSON's strings are TOML's basic strings. */
-const scalar = (value: string | number): string => JSON.stringify(value);
+/** JSON's strings are TOML's basic strings, but for DEL, which JSON lets stand. */
+const scalar = (value: string | number): string => JSON.stringify(value).replaceAll('\x7f', '\\u007f');
 
 const byName = (a: { name: string }, b: { name: string }): number => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);

@@ -1,8 +1,8 @@
-import { readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { rm, stat, writeFile } from 'node:fs/promises';
 import { hex, sha256 } from '../core/bytes.ts';
 import { ioError } from '../core/files.ts';
 import { temporary } from '../core/temporary.ts';
-import type { Cache } from '../image/cache.ts';
+import { type Cache, readCached } from '../image/cache.ts';
 import type { ImageConfig } from './config.ts';
 import { decodeListing, encodeListing, listingDigest } from './flatten-listing.ts';
 import type { FlatImage } from './flatten-types.ts';
@@ -42,7 +42,7 @@ export async function cachedImage(
   tree: string,
   cache: Cache,
 ): Promise<{ flat: FlatImage; config: ImageConfig } | null> {
-  const bytes = await readFile(placeOf(cache, digest, tree)).catch(() => null);
+  const bytes = await readCached(placeOf(cache, digest, tree));
   if (bytes === null || listingDigest(bytes) !== tree) return null;
   const known = decodeListing(bytes);
   if (known === null || known.config === null) return null;

@@ -6,7 +6,7 @@ import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { AtomaError } from '../core/errors.ts';
 import { ioError } from '../core/files.ts';
 import { temporary } from '../core/temporary.ts';
-import type { Cache } from '../image/cache.ts';
+import { type Cache, openCached } from '../image/cache.ts';
 import { badLayer, wrongDiffId } from './layer-errors.ts';
 import { type Budget, type LayerIndex, LayerIndexer } from './layer-index.ts';
 import { zstdFrames } from './layer-zstd.ts';
@@ -45,7 +45,7 @@ export async function provideLayer(job: LayerJob): Promise<LayerIndex> {
 
 async function fromCache({ layer, what, cache, budget, signal, onBytes }: LayerJob): Promise<LayerIndex | null> {
   const place = cache.layerPath(diffHex(layer.diffId, what));
-  const handle = await open(place, 'r').catch(() => null);
+  const handle = await openCached(place);
   if (handle === null) return null;
   const indexer = new LayerIndexer(what, (await handle.stat()).size, budget);
   try {

@@ -109,6 +109,11 @@ async function verifyImage(
   findings.add(
     compare('configuration.project', String(externalParameters.project.name), measuredConfig.project),
     compare('configuration.model', externalParameters.model.digest.sha256 ?? 'none', measuredConfig.model.digest),
+    compare(
+      'configuration.runtime',
+      String((externalParameters.project.runtime as { kind?: unknown } | undefined)?.kind ?? 'none'),
+      measuredConfig.runtime.kind,
+    ),
     compare('configuration.owner', externalParameters.owner, measuredConfig.model.owner),
   );
 }

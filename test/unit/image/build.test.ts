@@ -315,6 +315,23 @@ describe('a damaged cache', () => {
     expect(read(dist(project))).toEqual(good);
   });
 
+  test.each(['FIFO', 'directory'])(
+    'a %s in the place of a file, a list or a package is not waited for',
+    async (kind) => {
+      const project = await tinyProject();
+      await run(project);
+      const good = read(dist(project));
+      const lists = readdirSync(join(project.cacheDir, 'trees')).map((name) => join(project.cacheDir, 'trees', name));
+      for (const path of [cached(project, content), archive(project, 1), ...lists]) {
+        rmSync(path);
+        if (kind === 'directory') mkdirSync(path);
+        else expect(spawnSync('mkfifo', [path]).status).toBe(0);
+      }
+      await run(project);
+      expect(read(dist(project))).toEqual(good);
+    },
+  );
+
   test('a forged list of files with a matching forged file is not believed', async () => {
     const project = await tinyProject();
     await run(project);

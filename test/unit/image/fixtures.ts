@@ -152,7 +152,15 @@ export async function tinyProject(npm: NpmEntry[] = []): Promise<TinyProject> {
   ]);
   const files = new Map([kernel, libc].map(({ entry, bytes }) => [`/${entry.path}`, bytes]));
   const { pin } = await loadToolkit(programPath);
-  const lock: Lock = { version: 1, timestamp: 1_700_000_000, npm, deb: [kernel.entry, libc.entry], file: [], oci: [], toolkit: pin };
+  const lock: Lock = {
+    version: 1,
+    timestamp: 1_700_000_000,
+    npm,
+    deb: [kernel.entry, libc.entry],
+    file: [],
+    oci: [],
+    toolkit: pin,
+  };
   const writeLock = () => writeFileSync(join(dir, 'atoma-tee.lock'), encodeLock(lock));
   writeLock();
   const mirror = await serve(files);

@@ -8,7 +8,12 @@ import { REPO } from './fixtures.ts';
 
 const shipped = readFileSync(join(REPO, 'templates/base.lock.toml'), 'utf8');
 const base = parseBase(shipped, 'base');
-const lock: Lock = { ...base, file: [], oci: [], toolkit: { version: '0.1.0', init: 'a'.repeat(64), program: 'b'.repeat(64) } };
+const lock: Lock = {
+  ...base,
+  file: [],
+  oci: [],
+  toolkit: { version: '0.1.0', init: 'a'.repeat(64), program: 'b'.repeat(64) },
+};
 
 describe('the lock', () => {
   test('the shipped base is as the encoder writes it, and names no host', () => {
@@ -19,6 +24,11 @@ describe('the lock', () => {
 
   test('is read as it was written', () => {
     expect(parseLock(encodeLock(lock), 'f')).toEqual(lock);
+  });
+
+  test('a name that TOML cannot hold as it is', () => {
+    const odd = { ...lock, file: [{ path: 'a"\\\x7f\n.ko', size: 1, sha256: 'c'.repeat(64) }] };
+    expect(parseLock(encodeLock(odd), 'f')).toEqual(odd);
   });
 
   const broken: Record<string, (text: string) => string> = {
