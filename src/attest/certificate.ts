@@ -1,14 +1,21 @@
+import 'reflect-metadata';
 import { X509Certificate } from 'node:crypto';
+import * as x509 from '@peculiar/x509';
 import { hex, sha256 } from '../core/bytes.ts';
 import { usageError } from '../core/errors.ts';
-import { DerError } from './dcap/der.ts';
-import { readBasicConstraints, readFields } from './x509.ts';
+
+// The ASN.1 library takes long to load: import this module, and those that build on it, with `await import()` where
+// evidence is at hand.
 
 /** Object identifiers of RFC 5280 extensions that the verifier understands. */
 export const OID = { basicConstraints: '2.5.29.19', keyUsage: '2.5.29.15' } as const;
 
-/** Bits of KeyUsage (RFC 5280 section 4.2.1.3): 1 << the number that it has there. */
-export const KEY_USAGE = { digitalSignature: 1 << 0, keyCertSign: 1 << 5, cRLSign: 1 << 6 } as const;
+/** Bits of KeyUsage (RFC 5280 section 4.2.1.3). */
+export const KEY_USAGE = {
+  digitalSignature: x509.KeyUsageFlags.digitalSignature,
+  keyCertSign: x509.KeyUsageFlags.keyCertSign,
+  cRLSign: x509.KeyUsageFlags.cRLSign,
+} as const;
 
 export interface Extension {
   critical: boolean;
@@ -43,6 +50,7 @@ export type KeyKind = 'P-256' | 'P-384' | 'RSA-4096' | 'other';
 export const fingerprint = (certificate: Uint8Array): string => `sha256:${hex(sha256(certificate))}`;
 
 const MOST_BYTES = 1 << 14;
+const LIMITS = { berOptions: { maxDepth: 16, maxNodes: 1000, maxContentLength: MOST_BYTES } };
 /** All nine bits that RFC 5280 names. */
 const ALL_USAGES = 0x1ff;
 /** RFC 5280 section 4.1.2.2: at most 20 octets; one more for the sign. */
@@ -60,8 +68,7 @@ export function parseCertificate(bytes: Uint8Array, what: string): Certificate {
   try {
     return remember(name, read(der));
   } catch (cause) {
-    const known = cause instanceof Malformed || cause instanceof DerError;
-    const why = known ? cause.message : 'not an X.509 certificate';
+    const why = cause instanceof Malformed ? cause.message : 'not an X.509 certificate in DER';
     throw usageError('ERR_CERTIFICATE_MALFORMED', `${what}: ${why}`, { cause });
   }
 }
@@ -70,7 +77,8 @@ export function parseCertificate(bytes: Uint8Array, what: string): Certificate {
 export class Malformed extends Error {}
 
 /**
- * Issuers come again and again, and what is known of a certificate, as who signed it, stays known with it. The same bytes give the same certificate, so whoever fills this up gains nothing; nobody may change what comes out of it.
+ * The library takes longer to read a certificate than OpenSSL to check its signature, and issuers come again and again. The
+ * same bytes give the same certificate, so whoever fills this up gains nothing; nobody may change what comes out of it.
  */
 const remembered = new Map<string, Certificate>();
 const MOST_REMEMBERED = 256;
@@ -96,33 +104,46 @@ export function isSignedBy(certificate: Certificate, issuer: Certificate): boole
   return result;
 }
 
+/** The library's certificate, opened: its own view does not show the version, and parses extensions that are not for us. */
+class Parsed extends x509.X509Certificate {
+  get fields() {
+    return this.asn.tbsCertificate;
+  }
+
+  /** What was understood, as DER. */
+  encode(): Buffer {
+    return Buffer.from(new x509.X509Certificate(this.asn).rawData);
+  }
+}
+
 function read(der: Buffer): Certificate {
   if (der.length > MOST_BYTES) throw new Malformed(`expected at most ${MOST_BYTES} bytes, found ${der.length}`);
-  const { serial, notBefore, notAfter, extensions, ...names } = readFields(der);
-  const certificate = {
+  const parsed = new Parsed(der, LIMITS);
+  // The library reads BER and forgives much. What it understood, written as DER, has to be the very bytes that it was
+  // given: then nothing was skipped, bent or left over, and each part below is a part of those bytes.
+  if (!parsed.encode().equals(der)) throw new Malformed('not DER, or bytes left over');
+  const { version, extensions: list = [] } = parsed.fields;
+  if (version !== 2) throw new Malformed('expected a version 3 certificate');
+  const extensions = new Map<string, Extension>();
+  for (const { extnID, critical, extnValue } of list) {
+    // Identifiers that the library cannot write out in dots have other signs in them.
+    if (!/^\d+(\.\d+)+$/.test(extnID)) throw new Malformed('an object identifier is malformed or too large');
+    if (extensions.has(extnID)) throw new Malformed(`extension ${extnID} appears twice`);
+    extensions.set(extnID, { critical, value: Buffer.from(extnValue.buffer) });
+  }
+  return {
     der,
     fingerprint: fingerprint(der),
-    ...names,
-    serial: readSerial(serial),
-    notBefore,
-    notAfter,
+    issuer: Buffer.from(parsed.issuerName.toArrayBuffer()),
+    subject: Buffer.from(parsed.subjectName.toArrayBuffer()),
+    serial: readSerial(Buffer.from(parsed.fields.serialNumber)),
+    notBefore: wholeSecond(parsed.notBefore),
+    notAfter: wholeSecond(parsed.notAfter),
     extensions,
     ...readConstraints(extensions.get(OID.basicConstraints)),
     keyUsage: readKeyUsage(extensions.get(OID.keyUsage)),
     ...openX509(der),
   };
-  requireAgreement(certificate);
-  return certificate;
-}
-
-/** OpenSSL checks the signatures: it must have read the same certificate as we did. */
-function requireAgreement({ x509, serial, notBefore, notAfter }: Certificate): void {
-  const number = (text: string) => BigInt(`0x${text}`);
-  const same =
-    number(x509.serialNumber) === number(serial) &&
-    Date.parse(x509.validFrom) === notBefore.getTime() &&
-    Date.parse(x509.validTo) === notAfter.getTime();
-  if (!same) throw new Malformed('OpenSSL reads something else');
 }
 
 /** Also for the entries of CRLs: the two must agree on what a serial number is. */
@@ -145,23 +166,34 @@ function openX509(der: Buffer): { key: KeyKind; x509: X509Certificate } {
   return { key: KEYS[name ?? ''] ?? 'other', x509: certificate };
 }
 
-const readConstraints = (extension: Extension | undefined): { ca: boolean; pathLength: number | undefined } =>
-  extension === undefined ? { ca: false, pathLength: undefined } : readBasicConstraints(extension.value);
+function wholeSecond(time: Date): Date {
+  if (time.getTime() % 1000 !== 0) throw new Malformed('a time is not in the form of RFC 5280');
+  return time;
+}
+
+function readConstraints(extension: Extension | undefined): { ca: boolean; pathLength: number | undefined } {
+  if (extension === undefined) return { ca: false, pathLength: undefined };
+  const raw = new x509.Extension(OID.basicConstraints, extension.critical, extension.value).rawData;
+  const { ca, pathLength } = new x509.BasicConstraintsExtension(raw, LIMITS);
+  const again = new x509.BasicConstraintsExtension(ca, pathLength, extension.critical);
+  const { pathLength: limit = 0 } = again;
+  if (!same(again, extension) || !(limit >= 0 && limit < 128)) throw new Malformed('bad basic constraints');
+  return { ca, pathLength };
+}
 
 /** AMD's intermediates do not cut trailing zero bits as DER wants; nothing hangs on them, so only the unused ones must be 0. */
 function readKeyUsage(extension: Extension | undefined): number | undefined {
   if (extension === undefined) return undefined;
+  const raw = new x509.Extension(OID.keyUsage, extension.critical, extension.value).rawData;
+  const { usages } = new x509.KeyUsagesExtension(raw, LIMITS);
   const [tag, length, unused = 8, first = 0, second = 0] = extension.value;
   const { length: size } = extension.value;
   const last = size === 5 ? second : first;
   const wellFormed = tag === 3 && length === size - 2 && (size === 4 || size === 5) && unused < 8;
-  // Bit 0 is the highest of the first byte.
-  const usages = Array.from({ length: 16 }, (_, bit) => (((first << 8) | second) >> (15 - bit)) & 1).reduce(
-    (sum, set, bit) => sum | (set << bit),
-    0,
-  );
   if (!wellFormed || (last & ((1 << unused) - 1)) !== 0 || !(usages > 0 && usages <= ALL_USAGES)) {
     throw new Malformed('bad key usage');
   }
   return usages;
 }
+
+const same = ({ value }: x509.Extension, extension: Extension): boolean => Buffer.from(value).equals(extension.value);

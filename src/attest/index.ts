@@ -1,6 +1,6 @@
 /**
  * Evidence -> verified claims -> appraisal; the simulated TEE; evidence files; receipts. No network, no commands.
- * What needs the certificate library (`crl.ts`, `simulated-certificate.ts`) is not here: it loads when evidence is at hand.
+ * What needs the certificate library (`certificate.ts` and its users) is not here: it loads when evidence is at hand.
  */
 export { type Acceptance, appraisePlatform } from './acceptance.ts';
 export { appraise } from './appraise.ts';
