@@ -58,6 +58,8 @@ export function parsePax(bytes: Buffer): PaxFields | string {
     const space = bytes.indexOf(0x20, at);
     const digits = space === -1 || space - at > 8 ? '' : bytes.toString('latin1', at, space);
     const length = /^[1-9][0-9]*$/.test(digits) ? Number(digits) : 0;
+    // Without a length nothing would move on.
+    if (length === 0) return 'an extended header is malformed';
     const record = bytes.subarray(space + 1, at + length - 1);
     const equals = record.indexOf(0x3d);
     if (at + length > bytes.length || space + 1 >= at + length || bytes[at + length - 1] !== 0x0a || equals < 1)
