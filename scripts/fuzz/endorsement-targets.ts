@@ -87,7 +87,7 @@ function collateralSeeds(): Seed[] {
 }
 
 export const endorsementTargets: Target[] = [
-  { name: 'certificate', genuine: true, share: 0.5, seeds: async () => certificateSeeds() },
+  { name: 'certificate', genuine: true, share: 0.1, seeds: async () => certificateSeeds() },
   { name: 'crl', genuine: true, share: 0.1, seeds: async () => crlSeeds() },
   { name: 'tcb-info', genuine: true, share: 0.5, seeds: async () => jsonSeeds('tcb-info') },
   { name: 'qe-identity', genuine: true, share: 1, seeds: async () => jsonSeeds('qe-identity') },
