@@ -91,7 +91,7 @@ describe.skipIf(found === undefined)("QEMU's microvm, emulated", () => {
   });
 
   test('booted all the same with too little memory: called that, and the console is shown', () => {
-    const args = runArgs(...emulated, '--memory', '256', '--force', '--response', at('never'));
+    const args = runArgs(...emulated, '--memory', '256', '--force', '--response', at('never'), '--no-color');
     const outcome = atomaTee(args, { env });
     expect(outcome.code).toBe(2);
     expect(outcome.stderr).toContain('ERR_ENCLAVE_MEMORY');
