@@ -20,7 +20,8 @@ export interface TrustedRoots {
   note: string;
 }
 
-const ARMOUR = /-----BEGIN ([A-Z0-9 ]+)-----\s+([A-Za-z0-9+/=\s]+?)-----END \1-----/g;
+/** One white space before the base64, which takes the rest: two repetitions that can share it cost the square of its length. */
+const ARMOUR = /-----BEGIN ([A-Z0-9 ]+)-----\s([A-Za-z0-9+/=\s]+?)-----END \1-----/g;
 
 /** The DER inside PEM text (RFC 7468) with a label such as "CERTIFICATE" or "X509 CRL"; other blocks are skipped. */
 export function fromPem(text: string, label = 'CERTIFICATE'): Buffer[] {

@@ -3,7 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { parseEndorsements } from '../../../src/attest/endorsements.ts';
-import { createSimulatedAttester, createSimulatedRoot, type Endorsements } from '../../../src/attest/index.ts';
+import {
+  createSimulatedAttester,
+  createSimulatedRoot,
+  type Endorsements,
+  parseRoots,
+} from '../../../src/attest/index.ts';
 import { AtomaError } from '../../../src/core/errors.ts';
 import { readEndorsements } from '../../../src/tasks/endorsements.ts';
 import { type VerifyOptions, verify } from '../../../src/tasks/verify/index.ts';
@@ -36,6 +41,15 @@ describe('a file of endorsements', () => {
   ])('%s', (_, bytes, expected) => {
     const found = parseEndorsements(Buffer.from(bytes), 'file');
     expect(counts(found)).toEqual(expected);
+  });
+
+  test.each(['CERTIFICATE', 'X509 CRL'])('PEM of nothing but white space does not hang (%s)', (label) => {
+    // Read in the square of its length, this would take hours.
+    const bytes = Buffer.from(`-----BEGIN ${label}-----${'\n'.repeat(4 << 20)}!`);
+    expect(() => parseEndorsements(bytes, 'file')).toThrow(
+      expect.objectContaining({ code: 'ERR_ENDORSEMENTS_MALFORMED' }),
+    );
+    expect(() => parseRoots(bytes)).toThrow(expect.objectContaining({ code: 'ERR_ROOT_MALFORMED' }));
   });
 
   test('what is signed stays as it was', () => {
