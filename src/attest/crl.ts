@@ -113,6 +113,10 @@ export function crlProblem(crl: Crl, issuer: Certificate, at: Date): string | un
     return 'its issuer may not sign revocation lists';
   if (issuer.key === 'other' || SIGNED_BY[issuer.key] !== crl.algorithm) return 'its algorithm is not its issuer’s';
   if (!isSignedBy(crl, issuer)) return 'the signature is not its issuer’s';
+  return timeProblem(crl, at);
+}
+
+function timeProblem(crl: Crl, at: Date): string | undefined {
   if (at < crl.thisUpdate || at > crl.nextUpdate) {
     return `it holds from ${crl.thisUpdate.toISOString()} to ${crl.nextUpdate.toISOString()}, not at ${at.toISOString()}`;
   }
@@ -133,6 +137,10 @@ export function checkRevocation(
   const own = crls.filter((crl) => Buffer.compare(crl.issuer, issuer.subject) === 0);
   if (own.length === 0) return skipped(id, 'no revocation list of the issuer was given');
   const problems = own.map((crl) => crlProblem(crl, issuer, at));
+  // A later list says what was found out since: whoever has a key that was revoked can choose the time of what it signs.
+  const later = own.filter((crl) => crl.thisUpdate > at && crlProblem(crl, issuer, crl.thisUpdate) === undefined);
+  const since = certificates.find(({ serial }) => later.some((crl) => crl.revoked.has(serial)));
+  if (since) return fail(id, { expected: 'not revoked', actual: `serial ${since.serial} was revoked since` });
   const good = own.filter((_, index) => problems[index] === undefined);
   if (good.length === 0) return fail(id, { detail: `the revocation list: ${problems[0]}` });
   const revoked = certificates.find(({ serial }) => good.some((crl) => crl.revoked.has(serial)));

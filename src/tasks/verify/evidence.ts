@@ -56,7 +56,7 @@ export async function verifyEvidenceFile(
   );
   findings.notChecked.push(...checks.filter(({ id }) => id.endsWith('.revocation')).flatMap(notRevoked));
   if (file) {
-    findings.add(...checkIdentity(file, claims, trust.nonce));
+    findings.add(...checkIdentity(file, claims, trust.nonce), ...checkDeclaredNonce(file, claims));
   } else {
     findings.notChecked.push('which keys the evidence binds: give the evidence file of this toolkit for that');
     findings.add(
@@ -65,6 +65,20 @@ export async function verifyEvidenceFile(
         : compareNonce(trust.nonce, claims),
     );
   }
+}
+
+/** What the file says of the nonce is not the evidence's word; where there is a field of report data, the keys' check covers it. */
+function checkDeclaredNonce({ nonce }: EvidenceFile, { nonce: found, reportData }: Claims): Check[] {
+  const [declared, actual] = [nonce, found].map((bytes) => (bytes ? hex(bytes) : 'none')) as [string, string];
+  return reportData !== undefined || declared === actual
+    ? []
+    : [
+        fail('nonce.declared', {
+          expected: declared,
+          actual,
+          detail: 'the file names another nonce than the evidence',
+        }),
+      ];
 }
 
 /** Where there is one field of 64 bytes, a nonce stands at its beginning, zeros after it. */

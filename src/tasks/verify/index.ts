@@ -195,7 +195,8 @@ function need(expected: Expected | undefined, what: string): Expected {
 
 function hexFlag(flag: string, text: string, length?: number): Uint8Array {
   const bytes = fromHex(text);
-  if (bytes && (length === undefined || bytes.length === length)) return bytes;
+  // An empty one is a variable of a script that was not set.
+  if (bytes && bytes.length > 0 && (length === undefined || bytes.length === length)) return bytes;
   throw usageError(
     'ERR_USAGE',
     `${flag}: expected ${length === undefined ? 'hex' : `${length} bytes in hex`}, found "${text}"`,

@@ -368,6 +368,15 @@ describe('revocation', () => {
       actual: 'serial 010001 is revoked',
     }));
 
+  test('revoked after the time that is asked about: a stolen key can sign for any time', () => {
+    const crl = rawCrl({ issuer: 'ARK', revoked: [ASK_SERIAL] }, keys.ark.privateKey);
+    const before = trust([], { endorsements: endorse([ask(), vek()], [crl]), at: new Date('2025-06-01T00:00:00Z') });
+    expect(check(snpReport(), 'evidence.revocation', before)).toMatchObject({
+      status: 'fail',
+      actual: 'serial 010001 was revoked since',
+    });
+  });
+
   test.each<[string, Buffer, string]>([
     ['signed by somebody else', rawCrl({ issuer: 'ARK' }, keys.ask.privateKey), 'not its issuer'],
     ['with another algorithm', rawCrl({ issuer: 'ARK' }, newKey().privateKey), 'algorithm'],

@@ -3,7 +3,14 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { encodeReceipt } from '../../../src/attest/index.ts';
+import {
+  createSimulatedAttester,
+  createSimulatedRoot,
+  encodeEvidenceFile,
+  encodeKeyConfig,
+  encodeReceipt,
+  identityRequest,
+} from '../../../src/attest/index.ts';
 import { hex, sha256 } from '../../../src/core/bytes.ts';
 import { parseStatement } from '../../../src/manifest/statement.ts';
 import type { Policy } from '../../../src/seal/policy.ts';
@@ -128,4 +135,28 @@ test('a manifest whose model digest is of a kind that nobody compares', () => {
   expect(parse().subject).toHaveLength(1);
   Object.assign(manifest.predicate.buildDefinition.externalParameters.model, { digest: { sha512: 'aa' } });
   expect(parse).toThrow(expect.objectContaining({ code: 'ERR_MANIFEST_MALFORMED' }));
+});
+
+describe('an evidence file', () => {
+  test('that names another nonce than its evidence does not pass for fresh', async () => {
+    const root = await createSimulatedRoot();
+    const register = '01'.repeat(48);
+    const attester = createSimulatedAttester(root, { tee: 'nitro', pcr0: register, pcr1: register, pcr2: register });
+    const { publicKey } = generateKeyPairSync('ed25519');
+    const identity = {
+      ed25519: publicKey.export({ format: 'der', type: 'spki' }).subarray(-32),
+      keyConfig: encodeKeyConfig(Buffer.alloc(1216, 7)),
+    };
+    const nonce = Buffer.alloc(16, 1);
+    const evidence = await attester.attest(identityRequest(identity, nonce));
+    const verdict = async (declared: Uint8Array | null) => {
+      const file = write('e.json', encodeEvidenceFile({ ...identity, tee: 'simulated', evidence, nonce: declared }));
+      const options = { files: [file], expect: [`pcr0=${register}`], allowSimulated: [root.fingerprint] };
+      const { results } = await verify(options);
+      return results[0]?.checks.filter(({ status }) => status === 'fail').map(({ id }) => id);
+    };
+    expect(await verdict(nonce)).toEqual([]);
+    expect(await verdict(Buffer.alloc(16, 9))).toEqual(['nonce.declared']);
+    expect(await verdict(null)).toEqual(['nonce.declared']);
+  });
 });
