@@ -79,6 +79,11 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
       helpValue: 'NAME',
       description: 'product line that will do although it is denied by default, such as Milan',
     }),
+    policy: Flags.string({
+      helpValue: 'FILE',
+      exclusive: ['accept-tcb', 'accept-product', 'accept-vmpl'],
+      description: 'release policy (JSON, as seal takes it) that the evidence has to satisfy',
+    }),
     'accept-vmpl': Flags.integer({
       helpValue: '0-3',
       min: 0,
@@ -112,6 +117,7 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
       acceptTcb: flags['accept-tcb'],
       acceptProduct: flags['accept-product'],
       acceptVmpl: flags['accept-vmpl'],
+      policy: flags.policy,
       allowSimulated: flags['allow-simulated'] ?? [],
       onAttachment: (index, attachment) => attachments.set(index, [...(attachments.get(index) ?? []), attachment]),
       onProgress: this.onProgress,

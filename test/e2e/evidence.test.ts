@@ -48,6 +48,30 @@ describe.skipIf(!haveVectors)('AWS Nitro (skipped without the reference vectors)
     expect(failed(outcome)).toEqual(checks);
   });
 
+  test('a release policy in place of the measurement: one of its alternatives has to hold, and its end counts', () => {
+    const [pcr0, pcr1, pcr2] = registers.filter((word) => word !== '--expect').map((word) => word.split('=')[1]);
+    const other = { tee: 'nitro', pcr0: '0a'.repeat(48), pcr1, pcr2 };
+    const judge = (of: object) => {
+      writeFileSync(at('policy.json'), JSON.stringify({ project: 'p', model: 'ab'.repeat(32), any: [other], ...of }));
+      return verify(document, '--kind', 'nitro', '--policy', at('policy.json'));
+    };
+    const any = [other, { tee: 'nitro', pcr0, pcr1, pcr2 }];
+    expect(judge({ any }).code).toBe(0);
+    const wrong = judge({});
+    expect([wrong.code, failed(wrong)]).toEqual([3, ['policy.measurement']]);
+    expect(failed(judge({ any, not_after: 1 }))).toEqual(['policy.not-after']);
+    const manifest = atomaTee([
+      'verify',
+      at('policy.json'),
+      '--kind',
+      'receipt',
+      '--policy',
+      at('policy.json'),
+      '--json',
+    ]);
+    expect(manifest.json.error.code).toBe('ERR_USAGE');
+  });
+
   test('a document does not choose its verifier', () => {
     const outcome = verify(document, '--kind', 'tdx', '--expect', 'none');
     expect(outcome.code).toBe(3);

@@ -1,5 +1,6 @@
 import {
   type Acceptance,
+  appraise,
   appraisePlatform,
   type Claims,
   checkIdentity,
@@ -12,6 +13,7 @@ import {
 } from '../../attest/index.ts';
 import { hex } from '../../core/bytes.ts';
 import { type Check, compare, fail, skipped } from '../../core/check.ts';
+import type { Policy } from '../../seal/policy.ts';
 import { compareMeasurement, type Expected } from './expect.ts';
 import { evidenceFacts } from './facts.ts';
 import type { Findings } from './report.ts';
@@ -21,12 +23,14 @@ export type EvidenceTrust = VerifyEvidenceOptions & {
   nonce?: Uint8Array | undefined;
   tee?: Tee | undefined;
   acceptance?: Acceptance | undefined;
+  /** A release policy: it names the measurements that will do, and what else of a platform is accepted. */
+  policy?: Policy | undefined;
 };
 
 /** Evidence, in our file or as raw vendor bytes: signature to a root, debug, measurement, nonce, bound keys. */
 export async function verifyEvidenceFile(
   bytes: Uint8Array,
-  expected: Expected,
+  expected: Expected | undefined,
   trust: EvidenceTrust,
   findings: Findings,
 ): Promise<void> {
@@ -35,7 +39,7 @@ export async function verifyEvidenceFile(
       ? await findings.step('file.format', () => parseEvidenceFile(bytes))
       : undefined;
   if (file === undefined && findings.checks.length > 0) return;
-  const { tee = file?.tee, ...options } = trust;
+  const { tee = file?.tee, policy: _, ...options } = trust;
   if (file) findings.add(compare('evidence.kind', tee ?? file.tee, file.tee));
   const verified = await findings.step('evidence.format', () =>
     verifyEvidence(file?.evidence ?? bytes, { ...options, ...(tee === undefined ? {} : { tee }) }),
@@ -43,7 +47,7 @@ export async function verifyEvidenceFile(
   if (!verified) return;
   const { claims, checks } = verified;
   findings.simulated ||= claims.simulated;
-  findings.evidence = evidenceFacts(verified, file?.evidence ?? bytes, expected);
+  findings.evidence = evidenceFacts(verified, file?.evidence ?? bytes, expected ?? { from: 'none' });
   if (claims.simulated && trust.roots !== undefined) {
     findings.add(
       fail('evidence.simulated', { expected: 'evidence under the root of --root', actual: 'SIMULATED evidence' }),
@@ -51,8 +55,11 @@ export async function verifyEvidenceFile(
   }
   findings.add(
     ...checks,
-    ...appraisePlatform(claims, trust.acceptance).filter(({ status }) => status !== 'skipped'),
-    ...compareMeasurement(expected, claims.measurement),
+    ...(trust.policy
+      ? appraise(trust.policy, claims, trust.at ?? trust.now)
+      : appraisePlatform(claims, trust.acceptance)
+    ).filter(({ status }) => status !== 'skipped'),
+    ...(expected ? compareMeasurement(expected, claims.measurement) : []),
   );
   findings.notChecked.push(...checks.filter(({ id }) => id.endsWith('.revocation')).flatMap(notRevoked));
   if (file) {

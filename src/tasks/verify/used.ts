@@ -23,6 +23,7 @@ const FLAGS = {
   acceptTcb: '--accept-tcb',
   acceptProduct: '--accept-product',
   acceptVmpl: '--accept-vmpl',
+  policy: '--policy',
 } as const;
 type Demand = keyof typeof FLAGS;
 const OF_EVIDENCE: Demand[] = [
@@ -40,7 +41,7 @@ export const READS: Record<Kind | 'receipt by key', Demand[]> = {
   'build-manifest': [],
   eif: ['manifest', 'expect'],
   'sealed-model': ['manifest', 'owner', 'key'],
-  evidence: [...OF_EVIDENCE, 'nonce'],
+  evidence: [...OF_EVIDENCE, 'nonce', 'policy'],
   receipt: [...OF_EVIDENCE, 'evidence', ...OF_RECEIPTS],
   'receipt by key': ['publicKey', ...OF_RECEIPTS],
 };
