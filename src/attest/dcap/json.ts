@@ -56,3 +56,24 @@ export const components = z.array(z.object({ svn: svn8 }).transform(({ svn }) =>
 
 /** ISO 8601 without the milliseconds that Intel never has. */
 export const isoTime = (time: Date): string => time.toISOString().replace('.000Z', 'Z');
+
+/** A rating of one ISVSVN, of a quoting enclave or of a TDX module. */
+export interface IsvLevel<Status extends string> {
+  isvSvn: number;
+  status: Status;
+  date: string;
+  advisories: string[];
+}
+
+/** Intel's rows of such ratings, highest SVN first. */
+export const isvLevels = <Status extends string>(
+  rows: { tcb: { isvsvn: number }; tcbStatus: Status; tcbDate: Date; advisoryIDs: string[] }[],
+): IsvLevel<Status>[] =>
+  rows
+    .map(({ tcb, tcbStatus: status, tcbDate, advisoryIDs: advisories }) => ({
+      isvSvn: tcb.isvsvn,
+      status,
+      date: isoTime(tcbDate),
+      advisories,
+    }))
+    .sort((a, b) => b.isvSvn - a.isvSvn);

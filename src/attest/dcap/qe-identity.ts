@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { usageError } from '../../core/errors.ts';
-import { bytes, date, isoTime, objectOf, svn16 } from './json.ts';
+import { bytes, date, type IsvLevel, isvLevels, objectOf, svn16 } from './json.ts';
 
 /** Which report a quoting enclave must have (PCS API, appendix B, version 2). Parsed, not verified; hex is lower case. */
 export interface QeIdentity {
@@ -15,7 +15,7 @@ export interface QeIdentity {
   mrsigner: string;
   isvProdId: number;
   /** Highest SVN first. */
-  levels: { isvSvn: number; status: QeStatus; date: string; advisories: string[] }[];
+  levels: IsvLevel<QeStatus>[];
 }
 
 const QE_STATUSES = [
@@ -72,13 +72,6 @@ export function parseQeIdentity(body: Uint8Array): QeIdentity {
     attributesMask: identity.attributesMask,
     mrsigner: identity.mrsigner,
     isvProdId: identity.isvprodid,
-    levels: tcbLevels
-      .map(({ tcb, tcbStatus: status, tcbDate, advisoryIDs: advisories }) => ({
-        isvSvn: tcb.isvsvn,
-        status,
-        date: isoTime(tcbDate),
-        advisories,
-      }))
-      .sort((a, b) => b.isvSvn - a.isvSvn),
+    levels: isvLevels(tcbLevels),
   };
 }

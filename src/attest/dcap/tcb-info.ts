@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { usageError } from '../../core/errors.ts';
-import { bytes, components, date, isoTime, objectOf, STATUSES, svn8, svn16 } from './json.ts';
+import { bytes, components, date, type IsvLevel, isoTime, isvLevels, objectOf, STATUSES, svn8, svn16 } from './json.ts';
 
 /**
  * TCB info as Intel's PCS gives it ("Intel SGX and TDX PCS API", appendix A: version 3; version 2 is the one before TDX,
@@ -40,7 +40,7 @@ export interface TdxModuleIdentity extends TdxModule {
   /** "TDX_03": the version of the module. */
   id: string;
   /** Highest SVN first. */
-  levels: { isvSvn: number; status: (typeof STATUSES)[number]; date: string; advisories: string[] }[];
+  levels: IsvLevel<(typeof STATUSES)[number]>[];
 }
 
 const advisoryIDs = z.array(z.string().max(64)).max(1024).default([]);
@@ -141,14 +141,7 @@ export function parseTcbInfo(body: Uint8Array): TcbInfo {
         ? info.tdxModuleIdentities.map(({ tcbLevels, ...identity }) => ({
             ...identity,
             id: identity.id.toUpperCase(),
-            levels: tcbLevels
-              .map(({ tcb, tcbStatus: status, tcbDate, advisoryIDs: advisories }) => ({
-                isvSvn: tcb.isvsvn,
-                status,
-                date: isoTime(tcbDate),
-                advisories,
-              }))
-              .sort((a, b) => b.isvSvn - a.isvSvn),
+            levels: isvLevels(tcbLevels),
           }))
         : [],
   };
