@@ -1,29 +1,24 @@
 import { stat } from 'node:fs/promises';
-import { loadOrCreateLocalRoot, resolveSimulatedRoots } from '../attest/simulated-root.ts';
+import { loadOrCreateLocalRoot } from '../attest/simulated-root.ts';
 import { negativeError, usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import type { OnProgress } from '../core/progress.ts';
 import type { Enclave } from '../launch/enclave.ts';
-import type { BrokerPost } from '../launch/host.ts';
 import { launch, type Tee, type TeeOptions } from '../launch/launch.ts';
 import type { QemuWishes } from '../launch/qemu-find.ts';
 import { measuredConfigTap } from '../nitro/index.ts';
+import { type BrokerWishes, openBrokers } from './brokers.ts';
 import { besideManifest, nitroSubject, readManifest, requireDigest } from './image.ts';
 import { type MachineWishes, planMachine, requireMemory, requireNitroKernel } from './machine.ts';
 
-export interface EnclaveOptions extends MachineWishes, QemuWishes {
+export interface EnclaveOptions extends MachineWishes, QemuWishes, BrokerWishes {
   /** build.intoto.json, its image beside it. */
   manifest: string;
   /** The sealed model. */
   model: string;
   /** Default: simulated. */
   tee?: Tee;
-  /** URLs of brokers, or the path of a broker's key: then the broker is this process. */
-  brokers?: string[];
-  brokerKey?: string | undefined;
-  /** For the broker in this process: simulated roots that it accepts ("local" or fingerprints). */
-  allowSimulated?: string[];
   /** Path of a public key: refuses an image that measures any other owner. */
   owner?: string | undefined;
   /** `nitro`: in debug mode, which has no secrets. */
@@ -119,57 +114,4 @@ async function teeOptions(tee: Tee, options: EnclaveOptions, plan: ReturnType<ty
 async function readOwner(path: string): Promise<string> {
   const { readOwnerPublicKey } = await import('../keys/index.ts');
   return readOwnerPublicKey(await readSmallFile(path, 'owner key')).raw.toString('hex');
-}
-
-async function openBrokers({ brokers = [], brokerKey, allowSimulated = [] }: EnclaveOptions): Promise<BrokerPost[]> {
-  if (brokerKey === undefined) {
-    if (brokers.length > 0) return brokers.map(remoteBroker);
-    throw usageError('ERR_USAGE', 'expected --broker URL or --broker-key FILE, found neither', {
-      hint: 'somebody who holds a broker key has to release the model to the enclave',
-    });
-  }
-  const [{ Broker, handleBrokerRequest }, { readXWingPrivateKey }] = await Promise.all([
-    import('../broker/index.ts'),
-    import('../keys/index.ts'),
-  ]);
-  const { seed, publicRaw } = readXWingPrivateKey(await readSmallFile(brokerKey, 'broker key'));
-  const broker = new Broker({ seed, publicRaw, allowSimulated: await resolveSimulatedRoots(allowSimulated) });
-  return [(path, body) => handleBrokerRequest(broker, 'POST', path, body)];
-}
-
-const BROKER_TIMEOUT_MS = 30_000;
-const MAX_REPLY = 64 << 10;
-
-/** A broker over HTTP. Shares are encrypted to the enclave and evidence is public: TLS protects neither. */
-function remoteBroker(base: string): BrokerPost {
-  const url = URL.parse(base);
-  if (url === null || !['http:', 'https:'].includes(url.protocol)) {
-    throw usageError('ERR_USAGE', `--broker: expected an http:// or https:// URL, found "${base}"`);
-  }
-  const prefix = url.pathname.replace(/\/$/, '');
-  return async (path, body) => {
-    try {
-      const reply = await fetch(new URL(prefix + path, url), {
-        method: 'POST',
-        body: Buffer.from(body),
-        redirect: 'error',
-        signal: AbortSignal.timeout(BROKER_TIMEOUT_MS),
-      });
-      return { status: reply.status, body: await readBounded(reply) };
-    } catch (error) {
-      const { message, cause } = error as Error & { cause?: NodeJS.ErrnoException };
-      throw new Error(`${url.origin}: ${cause?.code ?? cause?.message ?? message}`);
-    }
-  };
-}
-
-async function readBounded(reply: Response): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of reply.body ?? []) {
-    length += chunk.length;
-    if (length > MAX_REPLY) throw new Error('the answer is too long');
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
 }

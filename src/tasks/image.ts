@@ -2,6 +2,7 @@ import { basename, dirname, join } from 'node:path';
 import { negativeError, usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
+import type { NitroMeasurement } from '../core/measurement.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { parseStatement, type Statement } from '../manifest/statement.ts';
 import { type MeasuredEif, measuredConfigTap, requireCrc, streamEif } from '../nitro/index.ts';
@@ -47,6 +48,23 @@ export async function loadImage(manifest: string, onProgress?: OnProgress): Prom
   requireDigest(subject, measured, path);
   requireCrc(measured);
   return { statement, path, measured, config };
+}
+
+/** An image of a manifest as it was found beside it. */
+export interface MeasuredImage {
+  target: 'nitro';
+  path: string;
+  measurement: NitroMeasurement;
+  config: MeasuredConfig;
+}
+
+/** Every image of a manifest, each measured anew: what a release policy is made of. Throws as `loadImage`. */
+export async function loadImages(
+  manifest: string,
+  onProgress?: OnProgress,
+): Promise<{ statement: Statement; images: MeasuredImage[] }> {
+  const { statement, path, measured, config } = await loadImage(manifest, onProgress);
+  return { statement, images: [{ target: 'nitro', path, measurement: measured.measurement, config }] };
 }
 
 /** Throws `ERR_IMAGE_DIGEST` (exit 3) where a measured image is not the one that a manifest names. */
