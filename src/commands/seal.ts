@@ -26,9 +26,26 @@ measured. With one broker, that broker can open the model: it is fully trusted w
       helpValue: 'BROKER.pub',
       description: 'broker that may release the key',
     }),
-    threshold: Flags.integer({ default: 1, min: 1, description: 'brokers needed; only 1 is supported so far' }),
+    threshold: Flags.integer({
+      default: 1,
+      min: 1,
+      max: 255,
+      helpValue: 'T',
+      description: 'how many of the brokers it takes; fewer learn nothing',
+    }),
     recovery: Flags.string({ helpValue: 'FILE.pub', description: 'recovery key: opens the file without a broker' }),
     out: Flags.string({ required: true, helpValue: 'FILE' }),
+    reuse: Flags.string({
+      helpValue: 'OLD.sealed',
+      dependsOn: ['key'],
+      description: 'take over the parts that did not change, byte for byte, from an older sealed model',
+    }),
+    key: Flags.string({
+      helpValue: 'RECOVERY',
+      dependsOn: ['reuse'],
+      description: 'recovery key (private) of that older sealed model',
+    }),
+    rehash: Flags.boolean({ description: 'digest every file anew: believe nothing that was remembered' }),
     policy: Flags.string({
       helpValue: 'FILE',
       exclusive: ['accept-tcb', 'platform', 'not-after', 'allow-simulated'],
@@ -56,6 +73,8 @@ measured. With one broker, that broker can open the model: it is fully trusted w
       platforms: flags.platform,
       notAfter: flags['not-after'] === undefined ? undefined : parseTime(flags['not-after']),
       allowSimulated: flags['allow-simulated'] ?? [],
+      reuse: flags.reuse === undefined ? undefined : { sealed: flags.reuse, key: flags.key ?? '' },
+      rehash: flags.rehash,
       onProgress: this.onProgress,
     });
     for (const warning of result.warnings) this.note(warning);

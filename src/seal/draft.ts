@@ -6,11 +6,11 @@ import { ownerPublicRaw } from '../keys/keys.ts';
 import type { ModelFile } from '../model/model.ts';
 import { writeAll } from './disk.ts';
 import { encryptSegment, FLOE, floeLength, segmentCount, segmentPlain, startEncryption } from './floe.ts';
-import { encodeHeader, KIND, MAX_INDEX, pad, type Recipient, type SealHeader } from './header.ts';
+import { encodeHeader, KIND, MAX_INDEX, pad, type SealHeader } from './header.ts';
 import { encodeIndex, type IndexFile, type IndexPart } from './index-part.ts';
 import { planParts } from './plan.ts';
 import { encodePolicy } from './policy.ts';
-import { wrapShare } from './recipients.ts';
+import { wrapContentKey } from './recipients.ts';
 import type { SealOptions, SealResult } from './seal.ts';
 import { indexAad, indexKey, keyCommitment, newContentKey, partAad } from './secrets.ts';
 
@@ -31,14 +31,9 @@ export async function drawUp(options: SealOptions, files: ModelFile[]) {
     epoch: 1,
     policyBytes: encodePolicy(options.policy),
     owner: ownerPublicRaw(options.ownerKey),
-    threshold: { t: 1, n: options.brokers.length },
+    threshold: { t: options.threshold, n: options.brokers.length },
   };
-  const recipients: Recipient[] = [];
-  for (const [i, publicRaw] of options.brokers.entries()) {
-    recipients.push(await wrapShare(context, { kind: KIND.broker, share: i + 1, publicRaw }, ck));
-  }
-  if (options.recovery)
-    recipients.push(await wrapShare(context, { kind: KIND.recovery, share: 0, publicRaw: options.recovery }, ck));
+  const recipients = await wrapContentKey(context, options, ck);
 
   const index = (digests: Buffer[]): Uint8Array => {
     const indexFiles: IndexFile[] = files.map(({ path, size, mode }, i) => ({

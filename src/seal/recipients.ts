@@ -1,10 +1,11 @@
 import { equalBytes, hex, sha256 } from '../core/bytes.ts';
 import { encodeCbor } from '../core/cbor.ts';
-import { negativeError } from '../core/errors.ts';
+import { negativeError, usageError } from '../core/errors.ts';
 import { hpkeOpen, hpkeSeal } from '../keys/hpke.ts';
 import { keyId } from '../keys/keys.ts';
 import { KIND, type Recipient, type SealHeader } from './header.ts';
 import { checkContentKey } from './secrets.ts';
+import { splitContentKey } from './shares.ts';
 
 export { checkContentKey };
 
@@ -44,6 +45,57 @@ export async function wrapShare(
     ciphertext,
     commitment: shareCommitment(header, to.share, plaintext),
   };
+}
+
+/** To whom a content key goes: raw X-Wing public keys (1216 bytes each). */
+export interface RecipientKeys {
+  /** Share 1 is the first one's, and so on. */
+  brokers: Uint8Array[];
+  /** How many of them it takes. */
+  threshold: number;
+  /** Opens alone. */
+  recovery?: Uint8Array | undefined;
+}
+
+/** Throws `ERR_SEAL_RECIPIENTS`, `ERR_SEAL_THRESHOLD` (exit 2) unless a content key can be wrapped to these. */
+export function checkRecipients({ brokers, threshold, recovery }: RecipientKeys): void {
+  if (brokers.length < 1 || brokers.length > 255) {
+    throw usageError('ERR_SEAL_RECIPIENTS', `expected 1 to 255 brokers, found ${brokers.length}`);
+  }
+  if (!Number.isInteger(threshold) || threshold < 1 || threshold > brokers.length) {
+    throw usageError(
+      'ERR_SEAL_THRESHOLD',
+      `expected a threshold of 1 to ${brokers.length}, the number of brokers; found ${threshold}`,
+    );
+  }
+  const all = [...brokers, ...(recovery ? [recovery] : [])].map(hex);
+  if (new Set(all).size !== all.length)
+    throw usageError('ERR_SEAL_RECIPIENTS', 'the same key is named twice among brokers and recovery key');
+}
+
+/**
+ * Wraps a content key: to each broker the key itself (threshold 1) or its share, to the recovery key the key itself. Brokers come first, in
+ * the order of their shares. Throws as checkRecipients.
+ */
+export async function wrapContentKey(
+  context: Omit<ShareContext, 'threshold'>,
+  keys: RecipientKeys,
+  ck: Uint8Array,
+): Promise<Recipient[]> {
+  checkRecipients(keys);
+  const { brokers, threshold: t, recovery } = keys;
+  const n = brokers.length;
+  const header = { ...context, threshold: { t, n } };
+  const shares = t === 1 ? brokers.map(() => new Uint8Array(ck)) : await splitContentKey(ck, t, n);
+  try {
+    const recipients = brokers.map((publicRaw, i) =>
+      wrapShare(header, { kind: KIND.broker, share: i + 1, publicRaw }, shares[i] ?? new Uint8Array()),
+    );
+    if (recovery) recipients.push(wrapShare(header, { kind: KIND.recovery, share: 0, publicRaw: recovery }, ck));
+    return await Promise.all(recipients);
+  } finally {
+    for (const share of shares) share.fill(0);
+  }
 }
 
 /**

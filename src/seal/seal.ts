@@ -2,7 +2,7 @@ import type { KeyObject } from 'node:crypto';
 import { lstat } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
 import { hex, sha256 } from '../core/bytes.ts';
-import { negativeError, usageError } from '../core/errors.ts';
+import { negativeError } from '../core/errors.ts';
 import { type AtomicFile, withAtomicFile } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { listModel, type ModelFile, modelDigest } from '../model/model.ts';
@@ -10,6 +10,7 @@ import { fileIdentity } from './disk.ts';
 import { drawUp } from './draft.ts';
 import { sourceChanged } from './errors.ts';
 import type { Policy } from './policy.ts';
+import { checkRecipients, type PrivateKey } from './recipients.ts';
 import { runJob } from './threads.ts';
 
 export interface SealOptions {
@@ -20,7 +21,7 @@ export interface SealOptions {
   ownerKey: KeyObject;
   /** Raw X-Wing public keys, 1216 bytes each; with threshold 1 each of them can open the model. */
   brokers: Uint8Array[];
-  /** Only 1 so far. */
+  /** How many brokers it takes. */
   threshold: number;
   /** Raw X-Wing public key that opens the model without a broker. */
   recovery?: Uint8Array | undefined;
@@ -29,6 +30,10 @@ export interface SealOptions {
   created: number;
   /** The model digest (hex) that the image measured. */
   expectDigest: string;
+  /** Takes over, byte for byte, the parts of an older sealed model whose plaintext is the same; `key` is its recovery key. */
+  reuse?: { sealed: string; key: PrivateKey } | undefined;
+  /** Digests every file anew instead of believing the cache. */
+  rehash?: boolean | undefined;
   onProgress?: OnProgress | undefined;
   /** Aborting leaves nothing. */
   signal?: AbortSignal | undefined;
@@ -85,21 +90,6 @@ export async function sealModel(options: SealOptions): Promise<SealResult> {
     },
     0o644,
   );
-}
-
-function checkRecipients({ brokers, threshold, recovery }: SealOptions): void {
-  if (threshold !== 1) {
-    throw usageError(
-      'ERR_SEAL_THRESHOLD',
-      `expected threshold 1, found ${threshold}: shares are not supported by this version`,
-    );
-  }
-  if (brokers.length < 1 || brokers.length > 255) {
-    throw usageError('ERR_SEAL_RECIPIENTS', `expected 1 to 255 brokers, found ${brokers.length}`);
-  }
-  const all = [...brokers, ...(recovery ? [recovery] : [])].map(hex);
-  if (new Set(all).size !== all.length)
-    throw usageError('ERR_SEAL_RECIPIENTS', 'the same key is named twice among brokers and recovery key');
 }
 
 /** Starts writing to the disk early, so that the sync at the end finds little left to do. Call what it returns, and wait, to stop. */

@@ -5,7 +5,7 @@ import { readSmallFile } from '../core/files.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import type { NitroMeasurement } from '../core/measurement.ts';
 import type { OnProgress } from '../core/progress.ts';
-import { keyId, readOwnerPrivateKey, readXWingPublicKey } from '../keys/keys.ts';
+import { keyId, readOwnerPrivateKey, readXWingPrivateKey, readXWingPublicKey } from '../keys/keys.ts';
 import { type Policy, policyFromJson, sealModel } from '../seal/index.ts';
 import { loadImage } from './image.ts';
 
@@ -24,6 +24,10 @@ export interface SealOptions {
   platforms?: string[] | undefined;
   notAfter?: Date | undefined;
   allowSimulated: string[];
+  /** An older sealed model whose unchanged parts are taken over, and its recovery key; paths. */
+  reuse?: { sealed: string; key: string } | undefined;
+  /** Digests every file of the model anew. */
+  rehash?: boolean;
   onProgress?: OnProgress;
 }
 
@@ -39,6 +43,8 @@ export async function seal(options: SealOptions) {
   const recovery = options.recovery
     ? readXWingPublicKey(await readSmallFile(options.recovery, 'recovery key')).raw
     : undefined;
+  const { reuse, rehash } = options;
+  const reuseKey = reuse && readXWingPrivateKey(await readSmallFile(reuse.key, 'recovery key'));
   const { measured, config } = await loadImage(options.manifest, options.onProgress);
   if (!equalBytes(owner.publicRaw, knownHex(config.model.owner))) {
     throw negativeError(
@@ -62,6 +68,8 @@ export async function seal(options: SealOptions) {
     out: options.out,
     created: Math.floor(Date.now() / 1000),
     expectDigest: config.model.digest,
+    ...(reuse && reuseKey ? { reuse: { sealed: reuse.sealed, key: reuseKey } } : {}),
+    rehash,
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   });
   return {
