@@ -19,7 +19,7 @@ export default class Lock extends BaseCommand {
     }),
     local: Flags.boolean({
       exclusive: ['update', 'toolkit'],
-      description: "pin the container image and the project's kernel files anew, and nothing else",
+      description: "pin the container image, the project's kernel files and Gramine anew, and nothing else",
     }),
   };
 

@@ -1,4 +1,4 @@
-import type { Base, DebEntry, KernelEntry, Lock, NpmEntry, Rule } from './lock-file.ts';
+import type { Base, DebEntry, GramineEntry, KernelEntry, Lock, NpmEntry, Rule } from './lock-file.ts';
 
 const HEADER = `# Every fetched input of the images, pinned by digest. Written by \`atoma-tee lock\`; commit it.
 # keep: which files of a package go where. tree: the digest of the list of those files.
@@ -14,12 +14,19 @@ export function encodeLock(lock: Lock): string {
       ({ reference, platform, digest, tree }) => `[[oci]]\n${lines({ reference, platform, digest, tree })}`,
     ),
     ...(lock.kernel ? [`[kernel]\n${kernelLines(lock.kernel)}`] : []),
+    ...(lock.gramine ? [`[gramine]\n${gramineLines(lock.gramine)}`] : []),
     `[toolkit]\n${lines({ version, init, program })}`,
   ];
   return blocks.join('\n');
 }
 
 const kernelLines = ({ version, inputs, size, sha256 }: KernelEntry) => lines({ version, inputs, size, sha256 });
+
+const gramineLines = ({ from, version, libpal, libsysdb }: GramineEntry): string => {
+  const library = ({ size, sha256 }: GramineEntry['libpal']) => `{ size = ${size}, sha256 = ${scalar(sha256)} }`;
+  const first = lines({ from, ...(version === undefined ? {} : { version }) });
+  return `${first}libpal = ${library(libpal)}\nlibsysdb = ${library(libsysdb)}\n`;
+};
 
 /** The text of the toolkit's base. */
 export function encodeBase(base: Base & { runtime?: string | undefined }): string {

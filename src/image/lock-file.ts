@@ -95,6 +95,17 @@ const kernel = z.strictObject({
   sha256,
 });
 
+const library = z.strictObject({ size: z.int().min(1), sha256 });
+/** Gramine's share of an SGX enclave: its library OS, and the part of it below that the measurement covers. */
+const gramine = z.strictObject({
+  /** As enclave.toml writes it. Which place they came from makes no difference to an image. */
+  from: z.string().min(1),
+  /** Where Gramine says it. */
+  version: z.string().min(1).max(64).optional(),
+  libpal: library,
+  libsysdb: library,
+});
+
 const toolkit = z.strictObject({ version: z.string().min(1), init: sha256, program: sha256 });
 const lockSchema = z.strictObject({
   ...fragment,
@@ -103,6 +114,7 @@ const lockSchema = z.strictObject({
   file: z.array(file).default([]),
   oci: z.array(oci).max(1).default([]),
   kernel: kernel.optional(),
+  gramine: gramine.optional(),
   toolkit,
 });
 const fragmentSchema = z.strictObject(fragment);
@@ -112,6 +124,7 @@ export type DebEntry = z.infer<typeof deb>;
 export type FileEntry = z.infer<typeof file>;
 export type OciEntry = z.infer<typeof oci>;
 export type KernelEntry = z.infer<typeof kernel>;
+export type GramineEntry = z.infer<typeof gramine>;
 export type LockEntry = ({ kind: 'npm' } & NpmEntry) | ({ kind: 'deb' } & DebEntry);
 /** The toolkit's own share of an image: the SHA-256 (hex) of its init and of the enclave program's bundle. */
 export type ToolkitPin = z.infer<typeof toolkit>;

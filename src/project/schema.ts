@@ -64,15 +64,51 @@ const nitro = {
   sign: z.strictObject({ cert: z.string().min(1), key: z.string().min(1) }).optional(),
 };
 
+const uint16 = z.int().min(0).max(0xffff);
+/** "4G" in bytes. */
+export const parseEnclaveSize = (size: string): bigint =>
+  BigInt(size.slice(0, -1)) << { K: 10n, M: 20n, G: 30n }[size.slice(-1) as 'K' | 'M' | 'G'];
+
+/** A key file with an optional file that holds its passphrase, or a command that signs and the public key it signs for. */
+const gramineSign = {
+  key: z.string().min(1).optional(),
+  passphrase: z.string().min(1).optional(),
+  signer: z.string().min(1).optional(),
+  public_key: z.string().min(1).optional(),
+};
+
 const gramine = {
+  /** Where Gramine's two measured libraries are taken from: "installed", or a directory or a Gramine package (.deb). */
+  from: z.string().min(1).default('installed'),
   enclave_size: z
     .string()
-    .regex(/^[1-9][0-9]*[KMG]$/, 'expected a size like "4G"')
+    .regex(/^[1-9][0-9]{0,6}[KMG]$/, 'expected a size like "4G"')
+    .refine((size) => {
+      const bytes = parseEnclaveSize(size);
+      return (bytes & (bytes - 1n)) === 0n;
+    }, 'expected a power of two, such as "4G": SGX has no other sizes')
+    .default('4G'),
+  max_threads: z.int().min(1).max(4096).default(32),
+  /** A debug enclave's memory is the host's to read. */
+  debug: z.boolean().default(false),
+  /** Memory and threads are added while it runs; needs SGX2. */
+  edmm: z.boolean().default(false),
+  isvprodid: uint16.default(0),
+  isvsvn: uint16.default(0),
+  sign: z
+    .strictObject(gramineSign)
+    .refine(
+      ({ key, passphrase, signer, public_key }) =>
+        key === undefined
+          ? signer !== undefined && public_key !== undefined && passphrase === undefined
+          : signer === undefined && public_key === undefined,
+      'expected { key = "sgx.pem" }, or { signer = "command", public_key = "sgx.pub" }',
+    )
     .optional(),
-  max_threads: z.int().min(1).optional(),
-  debug: z.boolean().optional(),
-  sign: z.union([z.strictObject({ key: z.string().min(1) }), z.strictObject({ signer: z.string().min(1) })]).optional(),
 };
+export type GramineConfig = NonNullable<ProjectConfig['gramine']>;
+/** [gramine] with its defaults, where enclave.toml has no such table. */
+export const gramineDefaults = (): GramineConfig => z.strictObject(gramine).parse({});
 
 const root = {
   name: z
@@ -119,7 +155,7 @@ const keysOf: Record<string, string[]> = {
   'nitro.kernel': Object.keys(kernelFile),
   'nitro.sign': ['cert', 'key'],
   gramine: Object.keys(gramine),
-  'gramine.sign': ['key', 'signer'],
+  'gramine.sign': Object.keys(gramineSign),
 };
 
 /** The keys that a table may have; `path` without array indices. */

@@ -52,6 +52,15 @@ function describeLock(lock: Lock): Line[] {
           },
         ]
       : []),
+    ...(lock.gramine
+      ? [
+          {
+            name: 'Gramine',
+            version: `${lock.gramine.version ?? 'unknown version'} (libpal ${brief(lock.gramine.libpal.sha256)}, libsysdb ${brief(lock.gramine.libsysdb.sha256)})`,
+            rest: JSON.stringify(lock.gramine),
+          },
+        ]
+      : []),
     {
       name: 'atoma-tee',
       version: `${version} (init ${brief(init)}, program ${brief(program)})`,

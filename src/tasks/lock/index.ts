@@ -18,8 +18,8 @@ import { selectBase, staleness } from './select.ts';
 export interface LockOptions {
   /**
    * `true`: take this toolkit's parts and base, and look for newer inputs. `'toolkit'`: take this toolkit's parts and
-   * base as shipped; nothing is looked up. `'local'`: pin the container image and the project's files anew, nothing
-   * else. Default: keep a lock that is there, and add or drop what enclave.toml has come to ask for.
+   * base as shipped; nothing is looked up. `'local'`: pin the container image, the project's files and Gramine anew,
+   * nothing else. Default: keep a lock that is there, and add or drop what enclave.toml has come to ask for.
    */
   update?: boolean | 'toolkit' | 'local';
   /** Instead of this toolkit's own enclave program. */

@@ -2,12 +2,12 @@ import { join } from 'node:path';
 import { missingError } from '../../core/errors.ts';
 import type { OnProgress } from '../../core/progress.ts';
 import type { Cache } from '../../image/cache.ts';
-import type { FileEntry, KernelEntry, Lock, OciEntry } from '../../image/lock-file.ts';
-import type { ProjectConfig } from '../../project/schema.ts';
+import type { FileEntry, GramineEntry, KernelEntry, Lock, OciEntry } from '../../image/lock-file.ts';
+import { gramineDefaults, type ProjectConfig } from '../../project/schema.ts';
 import { pinFile } from './pin-file.ts';
 import { projectFiles } from './select.ts';
 
-export type Pins = Pick<Lock, 'file' | 'oci' | 'kernel'>;
+export type Pins = Pick<Lock, 'file' | 'oci' | 'kernel' | 'gramine'>;
 
 export interface PinOptions {
   /** The project's directory. */
@@ -19,8 +19,8 @@ export interface PinOptions {
 }
 
 /**
- * Pins what a project adds to the base: its files, its container image (a tag is resolved here, once), the small kernel.
- * Throws `ERR_FILE_*`, `ERR_OCI_*`, `ERR_KERNEL_MISSING` (exit 5).
+ * Pins what a project adds to the base: its files, its container image (a tag is resolved here, once), the small kernel,
+ * Gramine's libraries. Throws `ERR_FILE_*`, `ERR_OCI_*`, `ERR_KERNEL_MISSING` (exit 5), and what pinGramine throws.
  */
 export async function pinProject(config: ProjectConfig, options: PinOptions): Promise<Pins> {
   const file: FileEntry[] = [];
@@ -33,6 +33,9 @@ export async function pinProject(config: ProjectConfig, options: PinOptions): Pr
     file,
     oci: image === undefined ? [] : [await pinImage(image, options)],
     kernel: config.nitro.kernel === 'small' ? await pinKernel(options) : undefined,
+    gramine: config.targets.includes('gramine')
+      ? await pinLibraries((config.gramine ?? gramineDefaults()).from, options)
+      : undefined,
   };
 }
 
@@ -52,4 +55,10 @@ async function pinKernel({ keep, cache }: PinOptions): Promise<KernelEntry> {
   throw missingError('ERR_KERNEL_MISSING', 'the small kernel has not been built on this machine', {
     hint: 'run `atoma-tee nitro kernel` once; it takes about five minutes',
   });
+}
+
+async function pinLibraries(from: string, { dir, keep, cache }: PinOptions): Promise<GramineEntry> {
+  if (keep?.gramine?.from === from) return keep.gramine;
+  const { pinGramine } = await import('../../gramine/runtime-files.ts');
+  return pinGramine(from, { dir, cache });
 }

@@ -1,5 +1,5 @@
 import type { Base, Lock } from '../../image/lock-file.ts';
-import type { ProjectConfig } from '../../project/schema.ts';
+import { gramineDefaults, type ProjectConfig } from '../../project/schema.ts';
 
 /** The part of a base that a project's image is made of: no kernel where it brings its own, no onnxruntime for a command. */
 export function selectBase<T extends Base>(base: T, config: ProjectConfig): T {
@@ -25,5 +25,7 @@ export function staleness(lock: Lock, config: ProjectConfig): string | null {
   const files = projectFiles(config);
   if (files.length !== lock.file.length || files.some((path, i) => lock.file[i]?.path !== path)) return 'nitro.kernel';
   if ((lock.runtime ?? 'onnx') !== config.runtime.kind) return 'runtime.kind';
+  const from = config.targets.includes('gramine') ? (config.gramine ?? gramineDefaults()).from : undefined;
+  if (lock.gramine?.from !== from) return from === undefined || lock.gramine === undefined ? 'targets' : 'gramine.from';
   return lock.oci[0]?.reference === config.base?.image ? null : 'base.image';
 }
