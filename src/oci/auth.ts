@@ -4,7 +4,7 @@ import { type Challenge, parseChallenges } from './auth-challenge.ts';
 import { readDocument } from './blobs.ts';
 import type { Credentials } from './credentials.ts';
 import { readJson, shown } from './json.ts';
-import { bodyOf, exchange, NetworkError, type RegistryLimits } from './registry-http.ts';
+import { type Body, bodyFrom, bodyOf, exchange, NetworkError, type RegistryLimits } from './registry-http.ts';
 import { checkAddress } from './registry-security.ts';
 
 /** What authentication needs to know of a registry. */
@@ -13,8 +13,10 @@ export interface AuthContext {
   base: URL;
   /** "localhost:5000", for messages. */
   registry: string;
-  /** What is asked for where the registry does not say: "repository:NAME:pull". */
-  scope: string;
+  /** What is asked for: "repository:NAME:pull". */
+  scopes: string[];
+  /** Ask for just that, not for what the registry says that this one request takes. */
+  insist: boolean;
   credentials(): Promise<Credentials | null>;
   env: NodeJS.ProcessEnv;
   limits: RegistryLimits;
@@ -61,23 +63,27 @@ async function fetchToken(
   const url = new URL(realm);
   // Credentials go there: by https, or where the registry itself may be reached by http.
   checkAddress(url, context.base, context.env);
-  const query = { service: params.get('service'), scope: params.get('scope') || context.scope };
-  const fields = Object.entries(query).filter((field): field is [string, string] => Boolean(field[1]));
+  const asked = params.get('scope');
+  const scopes = asked && !context.insist ? [asked] : context.scopes;
+  const service: [string, string][] = params.get('service') ? [['service', params.get('service') ?? '']] : [];
   const headers: Record<string, string> = { accept: 'application/json' };
-  let form: string | undefined;
+  let form: Body | undefined;
   if (credentials?.kind === 'refresh') {
     const grant = { grant_type: 'refresh_token', refresh_token: credentials.token, client_id: 'atoma-tee' };
-    form = new URLSearchParams([...Object.entries(grant), ...fields]).toString();
+    // One field, where the address below has one for each.
+    const fields = new URLSearchParams([...Object.entries(grant), ...service, ['scope', scopes.join(' ')]]);
+    form = bodyFrom(Buffer.from(fields.toString()));
     headers['content-type'] = 'application/x-www-form-urlencoded';
   } else {
-    for (const [name, value] of fields) url.searchParams.append(name, value);
+    for (const [name, value] of service) url.searchParams.append(name, value);
+    for (const scope of scopes) url.searchParams.append('scope', scope);
     if (credentials?.kind === 'password') headers.authorization = basic(credentials);
   }
   const { env, limits } = context;
   const deadline = AbortSignal.timeout(limits.document);
   const signal = context.signal ? AbortSignal.any([context.signal, deadline]) : deadline;
   try {
-    const response = await exchange({ url, headers, ...(form === undefined ? {} : { form }), env, limits, signal });
+    const response = await exchange({ url, method: form ? 'POST' : 'GET', headers, body: form, env, limits, signal });
     const status = response.statusCode ?? 0;
     if (status !== 200) {
       response.destroy();

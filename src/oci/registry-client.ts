@@ -4,7 +4,8 @@ import { AtomaError, missingError } from '../core/errors.ts';
 import { type AuthContext, authorize, noAccess } from './auth.ts';
 import { findCredentials } from './credentials.ts';
 import { shown } from './json.ts';
-import { bodyOf, exchange, NetworkError, type RegistryLimits } from './registry-http.ts';
+import { RETRIED, reason, retryAfter } from './registry-answers.ts';
+import { type Body, exchange, type Method, NetworkError, type RegistryLimits } from './registry-http.ts';
 import { apiHost, type RegistryName } from './registry-names.ts';
 import { checkAddress, plainHttpAllowed } from './registry-security.ts';
 
@@ -12,15 +13,31 @@ export interface ClientOptions {
   env: NodeJS.ProcessEnv;
   limits: RegistryLimits;
   signal?: AbortSignal | undefined;
+  /** To push too; `from`: other repositories there, of which blobs may be taken over. */
+  push?: { from: string[] } | undefined;
+}
+
+export interface Ask {
+  method?: Method;
+  /** Below /v2/REPOSITORY/, or an address that the registry gave for an upload. */
+  at: string | URL;
+  headers?: Record<string, string>;
+  body?: Body;
+  /** Statuses that the caller makes sense of; others fail. */
+  answers: number[];
+  /** Only one attempt, and NetworkError where it fails: the caller knows better how to try again. */
+  once?: boolean;
+  /** How long the answer may take, where not as long as any. */
+  patience?: number;
+  signal?: AbortSignal | undefined;
 }
 
 const MAX_REDIRECTS = 5;
-const RETRIED = [408, 429, 500, 502, 503, 504];
-/** Statuses that callers make sense of. */
+/** Statuses that readers make sense of. */
 const ANSWERS = [200, 206, 404, 410, 416];
 
 /**
- * Asks a registry for parts of one repository (OCI distribution specification 1.1). Authenticates when asked to, follows
+ * Asks a registry about one repository (OCI distribution specification 1.1). Authenticates when asked to, follows
  * redirects without the Authorization header, tries again where that can help.
  */
 export class RegistryClient {
@@ -38,14 +55,20 @@ export class RegistryClient {
    * GET below /v2/REPOSITORY/. Returns what answers 200, 206, 404, 410 or 416, its body unread.
    * Throws `ERR_OCI_AUTH`, `ERR_OCI_REGISTRY` (exit 5), `ERR_OCI_INSECURE` (exit 3).
    */
-  async get(path: string, headers: Record<string, string>, signal = this.#options.signal): Promise<IncomingMessage> {
+  get(at: string, headers: Record<string, string>, signal = this.#options.signal): Promise<IncomingMessage> {
+    return this.ask({ at, headers, answers: ANSWERS, signal });
+  }
+
+  /** Any request, tried again where that can help. Throws as `get`; NetworkError where there is but one attempt. */
+  async ask(ask: Ask): Promise<IncomingMessage> {
     const { limits } = this.#options;
+    const signal = ask.signal ?? this.#options.signal;
     for (let attempt = 1; ; attempt++) {
       let wait = limits.backoff * 2 ** (attempt - 1);
       try {
-        const response = await this.#authorized(path, headers, signal);
+        const response = await this.#authorized(ask, signal);
         const status = response.statusCode ?? 0;
-        if (ANSWERS.includes(status)) return response;
+        if (ask.answers.includes(status)) return response;
         const why = `the server answered ${status}${await reason(response, limits)}`;
         if (!RETRIED.includes(status)) throw new NetworkError(why, true);
         const asked = retryAfter(response.headers['retry-after']);
@@ -56,45 +79,68 @@ export class RegistryClient {
       } catch (error) {
         signal?.throwIfAborted();
         if (error instanceof AtomaError) throw error;
+        if (ask.once) throw error;
         if (attempt >= limits.attempts || (error as NetworkError).permanent) throw this.failure(error);
         await pause(wait, undefined, signal ? { signal } : {}).catch(() => signal?.throwIfAborted());
       }
     }
   }
 
+  /**
+   * The address that an answer's Location header gives; it may be another host's. Throws NetworkError where it is none,
+   * `ERR_OCI_INSECURE` (exit 3).
+   */
+  async location(response: IncomingMessage): Promise<URL> {
+    const base = await this.#address(this.#options.signal);
+    const { location = '' } = response.headers;
+    if (location === '' || !URL.canParse(location, base.href))
+      throw new NetworkError('it gives no address to upload to', true);
+    const url = new URL(location, base);
+    checkAddress(url, base, this.#options.env);
+    return url;
+  }
+
   /** The error for a request that came to nothing. */
   failure(error: unknown): AtomaError {
     const why = error instanceof Error ? error.message : String(error);
-    return missingError('ERR_OCI_REGISTRY', `cannot fetch from the registry ${this.#name.registry}: ${why}`, {
-      cause: error,
-      hint: 'check the network, the proxy variables and the name of the registry',
-      details: { registry: this.#name.registry },
-    });
+    return missingError(
+      'ERR_OCI_REGISTRY',
+      `cannot ${this.#options.push ? 'push to' : 'fetch from'} the registry ${this.#name.registry}: ${why}`,
+      {
+        cause: error,
+        hint: 'check the network, the proxy variables and the name of the registry',
+        details: { registry: this.#name.registry },
+      },
+    );
   }
 
-  async #authorized(path: string, headers: Record<string, string>, signal: AbortSignal | undefined) {
-    const url = new URL(`v2/${this.#name.repository}/${path}`, await this.#address(signal));
+  async #authorized(ask: Ask, signal: AbortSignal | undefined): Promise<IncomingMessage> {
+    const base = await this.#address(signal);
+    const url = ask.at instanceof URL ? ask.at : new URL(`v2/${this.#name.repository}/${ask.at}`, base);
     const used = this.#authorization;
-    const response = await this.#follow(url, headers, signal);
+    const response = await this.#follow(url, base, ask, signal);
     if (response.statusCode !== 401) {
       if (response.statusCode !== 403) return response;
       throw noAccess(this.#name, `answered 403${await reason(response, this.#options.limits)}`);
     }
     response.destroy();
     // Somebody else's request may have got a token meanwhile; ours may have expired.
-    if (this.#authorization === used) this.#authorization = await this.#authorize(response, url, signal);
-    const again = await this.#follow(url, headers, signal);
+    if (this.#authorization === used) this.#authorization = await this.#authorize(response, base, signal);
+    const again = await this.#follow(url, base, ask, signal);
     if (again.statusCode !== 401 && again.statusCode !== 403) return again;
     this.#authorization = null;
     throw noAccess(this.#name, `answered ${again.statusCode}${await reason(again, this.#options.limits)}`);
   }
 
   #authorize(response: IncomingMessage, base: URL, signal: AbortSignal | undefined): Promise<string> {
-    const { env, limits } = this.#options;
+    const { env, limits, push } = this.#options;
+    const own = `repository:${this.#name.repository}:pull`;
     const context: AuthContext = {
       base,
       registry: this.#name.registry,
-      scope: `repository:${this.#name.repository}:pull`,
+      // A push asks first whether a blob is there, for which reading would do: it asks for all that it needs at once.
+      scopes: push ? [`${own},push`, ...push.from.map((repository) => `repository:${repository}:pull`)] : [own],
+      insist: push !== undefined,
       credentials: () => findCredentials(this.#name, env),
       env,
       limits,
@@ -105,24 +151,31 @@ export class RegistryClient {
 
   async #follow(
     start: URL,
-    headers: Record<string, string>,
+    base: URL,
+    { method = 'GET', headers = {}, body, patience }: Ask,
     signal: AbortSignal | undefined,
   ): Promise<IncomingMessage> {
-    const { env, limits } = this.#options;
+    const { env } = this.#options;
+    const limits = patience === undefined ? this.#options.limits : { ...this.#options.limits, idle: patience };
     let url = start;
     for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
       // The secret is for the registry alone: its blob stores have addresses that speak for themselves.
-      const secret = url.origin === start.origin && this.#authorization !== null;
+      const secret = url.origin === base.origin && this.#authorization !== null;
       const authorization: Record<string, string> = secret ? { authorization: String(this.#authorization) } : {};
-      const response = await exchange({ url, headers: { ...headers, ...authorization }, env, limits, signal });
+      const all = { ...headers, ...authorization };
+      const response = await exchange({ url, method, headers: all, body, env, limits, signal });
       const { location } = response.headers;
-      if (![301, 302, 303, 307, 308].includes(response.statusCode ?? 0) || location === undefined) {
+      const status = response.statusCode ?? 0;
+      if (![301, 302, 303, 307, 308].includes(status) || location === undefined) {
         // Another host's wish for authentication is not one that we have secrets for.
-        if (url.origin === start.origin || response.statusCode !== 401) return response;
+        if (url.origin === base.origin || status !== 401) return response;
         response.destroy();
         throw new NetworkError(`${shown(url.host)}, to which it redirects, answered 401`, true);
       }
       response.destroy();
+      // RFC 9110, 15.4: only these two leave the method and the body as they are.
+      if (status < 307 && method !== 'GET' && method !== 'HEAD')
+        throw new NetworkError(`it redirects a ${method} by ${status}`, true);
       if (!URL.canParse(location, url.href)) throw new NetworkError('it redirects to what is no address', true);
       const next = new URL(location, url);
       checkAddress(next, url, env);
@@ -155,27 +208,4 @@ export class RegistryClient {
       throw error;
     }
   }
-}
-
-/** What a registry says of its refusal: the code of its first error, which is a word. */
-async function reason(response: IncomingMessage, limits: RegistryLimits): Promise<string> {
-  let text = '';
-  try {
-    for await (const chunk of bodyOf(response, limits)) {
-      text += Buffer.from(chunk).toString('latin1');
-      if (text.length > 65_536) return '';
-    }
-    const code: unknown = JSON.parse(text).errors[0].code;
-    return typeof code === 'string' && /^[A-Z_]{1,64}$/.test(code) ? ` (${code})` : '';
-  } catch {
-    return '';
-  }
-}
-
-/** Milliseconds; the header has seconds or a date (RFC 9110, 10.2.3). */
-function retryAfter(header: string | undefined): number {
-  if (header === undefined) return 0;
-  if (/^\d{1,9}$/.test(header)) return Number(header) * 1000;
-  const date = Date.parse(header);
-  return Number.isNaN(date) ? 0 : Math.max(0, date - Date.now());
 }

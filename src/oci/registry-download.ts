@@ -7,7 +7,6 @@ import type { OnProgress } from '../core/progress.ts';
 import { temporary } from '../core/temporary.ts';
 import type { Cache, Digest } from '../image/cache.ts';
 import { verified, wrongSize } from './blobs.ts';
-import type { LayerDescriptor } from './manifest.ts';
 import type { RegistryClient } from './registry-client.ts';
 import { bodyOf, NetworkError, type RegistryLimits } from './registry-http.ts';
 
@@ -16,7 +15,7 @@ const PROGRESS = 1 << 20;
 
 export interface Download {
   client: RegistryClient;
-  layer: LayerDescriptor;
+  layer: { digest: string; size: number };
   limits: RegistryLimits;
   /** For error texts. */
   what: string;
@@ -67,9 +66,16 @@ async function writeAll(out: FileHandle, chunk: Uint8Array): Promise<void> {
   for (let done = 0; done < chunk.length; ) done += (await out.write(chunk, done)).bytesWritten;
 }
 
-async function* resumed({ client, layer, limits, what, signal }: Download): AsyncGenerator<Uint8Array> {
+/**
+ * A blob's bytes from `start` on as they come, compared with nothing; a connection that breaks is taken up where it broke.
+ * There may be more than `size`. Throws `ERR_OCI_SIZE` (exit 3), `ERR_OCI_REGISTRY`, `ERR_OCI_AUTH` (exit 5).
+ */
+export async function* resumed(
+  { client, layer, limits, what, signal }: Download,
+  start = 0,
+): AsyncGenerator<Uint8Array> {
   const { digest, size } = layer;
-  let at = 0;
+  let at = start;
   for (let attempt = 1; at < size; attempt++) {
     const before = at;
     try {

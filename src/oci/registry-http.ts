@@ -1,5 +1,7 @@
-import { type IncomingMessage, Agent as PlainAgent, request as plainRequest } from 'node:http';
+import { once } from 'node:events';
+import { type ClientRequest, type IncomingMessage, Agent as PlainAgent, request as plainRequest } from 'node:http';
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
+import { AtomaError } from '../core/errors.ts';
 import { isLoopback } from './registry-security.ts';
 
 /** Times in milliseconds. Tests make them shorter. */
@@ -8,7 +10,9 @@ export interface RegistryLimits {
   idle: number;
   /** For a manifest, a configuration, a token as a whole, however slowly its bytes come. */
   document: number;
-  /** Of everything that can be tried again; a download that gets on begins to count anew. */
+  /** For the answer to the end of an upload: a store of objects puts a blob of many GiB together then. */
+  commit: number;
+  /** Of everything that can be tried again; a transfer that gets on begins to count anew. */
   attempts: number;
   /** Before the second attempt; doubles. */
   backoff: number;
@@ -19,16 +23,28 @@ export interface RegistryLimits {
 export const LIMITS: RegistryLimits = {
   idle: 30_000,
   document: 60_000,
+  commit: 600_000,
   attempts: 5,
   backoff: 500,
   longestPause: 60_000,
 };
 
+export type Method = 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'PUT';
+
+/** What a request carries. It may be opened again, for a second attempt. */
+export interface Body {
+  /** Bytes. */
+  length: number;
+  open(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+}
+
+export const bodyFrom = (bytes: Uint8Array): Body => ({ length: bytes.length, open: () => [bytes] });
+
 export interface Exchange {
   url: URL;
+  method?: Method;
   headers: Record<string, string>;
-  /** Makes it a POST of a form. */
-  form?: string;
+  body?: Body | undefined;
   env: NodeJS.ProcessEnv;
   limits: RegistryLimits;
   signal?: AbortSignal | undefined;
@@ -47,17 +63,30 @@ export class NetworkError extends Error {
 /**
  * One request and the head of its answer; redirects are the caller's to judge. Node's own client and not fetch, which
  * knows no proxies and undoes a Content-Encoding, so that bytes are no longer those that a digest is of.
- * Throws NetworkError, or the signal's reason.
+ * An answer may come before the whole body has gone out. Throws NetworkError, the signal's reason, or what reading the body throws.
  */
-export function exchange({ url, headers, form, env, limits, signal }: Exchange): Promise<IncomingMessage> {
+export function exchange({
+  url,
+  method = 'GET',
+  headers,
+  body,
+  env,
+  limits,
+  signal,
+}: Exchange): Promise<IncomingMessage> {
   signal?.throwIfAborted();
   return new Promise((resolve, reject) => {
     const isTls = url.protocol === 'https:';
     // A proxy cannot see what listens on this machine's loopback.
     const agentOptions = { keepAlive: false, ...(isLoopback(url.hostname) ? {} : { proxyEnv: env }) };
     const options = {
-      method: form === undefined ? 'GET' : 'POST',
-      headers: { 'user-agent': 'atoma-tee', 'accept-encoding': 'identity', ...headers },
+      method,
+      headers: {
+        'user-agent': 'atoma-tee',
+        'accept-encoding': 'identity',
+        ...(body ? { 'content-length': String(body.length) } : {}),
+        ...headers,
+      },
       agent: isTls ? new TlsAgent(agentOptions) : new PlainAgent(agentOptions),
     };
     const request = isTls ? tlsRequest(url, options) : plainRequest(url, options);
@@ -76,8 +105,25 @@ export function exchange({ url, headers, form, env, limits, signal }: Exchange):
       settled();
       reject(signal?.aborted ? signal.reason : networkError(error));
     });
-    request.end(form);
+    if (body) void send(request, body, () => timer.refresh());
+    else request.end();
   });
+}
+
+/** Sends a body no faster than it is taken; ends where the answer was enough for whoever asked. */
+async function send(request: ClientRequest, body: Body, alive: () => void): Promise<void> {
+  const closed = new AbortController();
+  request.once('close', () => closed.abort());
+  try {
+    for await (const chunk of body.open()) {
+      if (request.destroyed) return;
+      if (!request.write(chunk)) await once(request, 'drain', { signal: closed.signal });
+      alive();
+    }
+    request.end();
+  } catch (error) {
+    if (!closed.signal.aborted) request.destroy(error as Error);
+  }
 }
 
 /** The body, given up when no byte comes for a while; time that the reader takes does not count. */
@@ -108,7 +154,7 @@ const idleError = ({ idle }: RegistryLimits) => new NetworkError(`no answer for 
 const PERMANENT = /CERT|SELF_SIGNED|UNABLE_TO|_TLS_|_SSL_|EPROTO|ENOTFOUND|HPE_|_INVALID_/;
 
 function networkError(error: unknown): Error {
-  if (error instanceof NetworkError) return error;
+  if (error instanceof NetworkError || error instanceof AtomaError) return error;
   const code = String((error as NodeJS.ErrnoException).code ?? 'it failed');
   return new NetworkError(code, PERMANENT.test(code), error);
 }

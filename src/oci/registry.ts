@@ -1,26 +1,25 @@
 import { open, writeFile } from 'node:fs/promises';
-import type { IncomingMessage } from 'node:http';
-import { setTimeout as pause } from 'node:timers/promises';
 import { hex, sha256 } from '../core/bytes.ts';
-import { AtomaError, missingError, usageError } from '../core/errors.ts';
+import { type AtomaError, missingError, usageError } from '../core/errors.ts';
 import { ioError } from '../core/files.ts';
 import type { Cache, Digest } from '../image/cache.ts';
-import { byteStream, fileRange, readDocument, tooLarge, verified, wrongDigest } from './blobs.ts';
+import { byteStream, fileRange, readDocument, verified } from './blobs.ts';
 import { parseDigest } from './digest.ts';
 import { type BlobStore, type DocumentName, imageAt } from './image.ts';
 import { malformed, shown } from './json.ts';
 import { INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST } from './manifest.ts';
 import { type ImageReference, referenceText } from './reference.ts';
 import { RegistryClient } from './registry-client.ts';
+import { fetchDocument } from './registry-document.ts';
 import { download } from './registry-download.ts';
-import { bodyOf, LIMITS, NetworkError, type RegistryLimits } from './registry-http.ts';
+import { LIMITS, type RegistryLimits } from './registry-http.ts';
 import { canonicalName } from './registry-names.ts';
 import type { OpenedImage, OpenOptions } from './source.ts';
 
 type RegistryReference = Extract<ImageReference, { kind: 'oci' }>;
 
-const MANIFEST = { accept: [...MANIFEST_TYPES, ...INDEX_TYPES].join(', ') };
-const ANYTHING = { accept: '*/*' };
+const MANIFEST = [...MANIFEST_TYPES, ...INDEX_TYPES].join(', ');
+const ANYTHING = '*/*';
 
 /**
  * Opens a registry's image. Documents and, when they are read, layers are kept in the cache by digest: with a digest in the
@@ -60,7 +59,7 @@ class RegistryStore implements BlobStore {
     if (digest !== undefined) return { digest };
     if (this.#options.expect !== undefined) return { digest: this.#options.expect };
     if (this.#options.offline) throw offline(this.what, 'a tag means something only where the registry can be asked');
-    const { bytes, mediaType } = await this.#fetchDocument(`manifests/${tag}`, {}, MAX_MANIFEST, () =>
+    const { bytes, mediaType } = await this.#fetch(`manifests/${tag}`, {}, MAX_MANIFEST, () =>
       usageError('ERR_OCI_NOT_FOUND', `the registry has no image ${this.what}`),
     );
     const found = `sha256:${hex(sha256(bytes))}`;
@@ -71,9 +70,7 @@ class RegistryStore implements BlobStore {
   async manifest(name: DocumentName, limit: number) {
     const cached = await this.#cached(name, limit);
     if (cached !== null) return { bytes: cached, mediaType: name.mediaType };
-    const fetched = await this.#fetchDocument(`manifests/${name.digest}`, name, limit, () =>
-      gone(this.what, name.digest),
-    );
+    const fetched = await this.#fetch(`manifests/${name.digest}`, name, limit, () => gone(this.what, name.digest));
     await this.#keep(name.digest, fetched.bytes);
     return { bytes: fetched.bytes, mediaType: fetched.mediaType ?? name.mediaType };
   }
@@ -81,9 +78,7 @@ class RegistryStore implements BlobStore {
   async config(name: DocumentName, limit: number): Promise<Buffer> {
     const cached = await this.#cached(name, limit);
     if (cached !== null) return cached;
-    const { bytes } = await this.#fetchDocument(`blobs/${name.digest}`, name, limit, () =>
-      gone(this.what, name.digest),
-    );
+    const { bytes } = await this.#fetch(`blobs/${name.digest}`, name, limit, () => gone(this.what, name.digest));
     await this.#keep(name.digest, bytes);
     return bytes;
   }
@@ -102,6 +97,21 @@ class RegistryStore implements BlobStore {
 
   async close(): Promise<void> {}
 
+  #fetch(path: string, pin: Partial<DocumentName>, limit: number, absent: () => Error) {
+    const accept = path.startsWith('manifests/') ? MANIFEST : ANYTHING;
+    return fetchDocument({
+      client: this.#client,
+      limits: this.#limits,
+      signal: this.#options.signal,
+      path,
+      accept,
+      pin,
+      limit,
+      what: `${path} of ${this.what}`,
+      absent,
+    });
+  }
+
   async #cached({ digest, size }: DocumentName, limit: number): Promise<Buffer | null> {
     const path = await this.#cache.archive(knownDigest(digest));
     if (path !== null)
@@ -117,43 +127,6 @@ class RegistryStore implements BlobStore {
       await this.#cache.adopt(temporary, this.#cache.archivePath(knownDigest(digest)));
     } catch (error) {
       throw ioError(error, `cannot write to the cache ${this.#cache.dir}`);
-    }
-  }
-
-  /** A document as a whole, within a time, compared with what it has to be. */
-  async #fetchDocument(path: string, pin: Partial<DocumentName>, limit: number, absent: () => Error) {
-    const what = `${path} of ${this.what}`;
-    const { attempts, backoff } = this.#limits;
-    for (let attempt = 1; ; attempt++) {
-      const response = await this.#client.get(path, path.startsWith('manifests/') ? MANIFEST : ANYTHING);
-      try {
-        if (response.statusCode === 404 || response.statusCode === 410) throw absent();
-        if (response.statusCode !== 200) throw new NetworkError(`the server answered ${response.statusCode}`, true);
-        if (Number(response.headers['content-length'] ?? 0) > limit) throw tooLarge(what, limit);
-        const bytes = await this.#wholeBody(response, pin, limit, what);
-        const said = response.headers['docker-content-digest'];
-        const own = `sha256:${hex(sha256(bytes))}`;
-        if (typeof said === 'string' && said.startsWith('sha256:') && said !== own) throw wrongDigest(what, said, own);
-        return { bytes, mediaType: response.headers['content-type']?.split(';')[0]?.trim().toLowerCase() };
-      } catch (error) {
-        response.destroy();
-        this.#options.signal?.throwIfAborted();
-        if (error instanceof AtomaError) throw error;
-        // The client has tried again what went wrong before the body.
-        if (attempt >= attempts || (error as NetworkError).permanent) throw this.#client.failure(error);
-        await pause(backoff * 2 ** (attempt - 1));
-      }
-    }
-  }
-
-  async #wholeBody(response: IncomingMessage, pin: Partial<DocumentName>, limit: number, what: string) {
-    const { document } = this.#limits;
-    const late = new NetworkError(`${what} did not come whole in ${document / 1000} seconds`, true);
-    const timer = setTimeout(() => response.destroy(late), document);
-    try {
-      return await readDocument(bodyOf(response, this.#limits, this.#options.signal), pin, limit, what);
-    } finally {
-      clearTimeout(timer);
     }
   }
 }
