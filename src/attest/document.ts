@@ -1,5 +1,7 @@
+import { hex, isZero, knownHex } from '../core/bytes.ts';
 import { decodeCbor, encodeCbor } from '../core/cbor.ts';
 import { usageError } from '../core/errors.ts';
+import type { NitroMeasurement, SgxMeasurement } from '../core/measurement.ts';
 
 /** Limits of the Nitro attestation document (aws-nitro-enclaves-nsm-api, docs/attestation_process.md and its CDDL). */
 export const LIMITS = { document: 16384, certificate: 1024, cabundle: 8, field: 1024, registers: 32 } as const;
@@ -21,6 +23,14 @@ const KEYS = [
   'nonce',
 ];
 
+/** Of simulated documents only: what an SGX enclave would have measured. */
+const SGX_KEY = 'sgx';
+
+/** An SGX enclave, for which a simulated document speaks. */
+export interface MeasuredEnclave extends SgxMeasurement {
+  debug: boolean;
+}
+
 /** The payload of a Nitro attestation document, and of a simulated one. */
 export interface AttestationDocument {
   moduleId: string;
@@ -35,6 +45,8 @@ export interface AttestationDocument {
   publicKey: Uint8Array | null;
   userData: Uint8Array | null;
   nonce: Uint8Array | null;
+  /** Only in simulated documents; the registers are zero beside it. */
+  sgx?: MeasuredEnclave;
 }
 
 /** Deterministic CBOR (real Nitro documents order their keys otherwise). */
@@ -49,17 +61,20 @@ export const encodeDocument = (document: AttestationDocument): Uint8Array =>
     public_key: document.publicKey,
     user_data: document.userData,
     nonce: document.nonce,
+    ...(document.sgx === undefined ? {} : { [SGX_KEY]: encodeEnclave(document.sgx) }),
   });
 
 /**
- * Parses and bounds a document. `form` is `any` for real Nitro documents (indefinite maps, other key order).
+ * Parses and bounds a document. `form` is `any` for real Nitro documents (indefinite maps, other key order), and
+ * `deterministic` for simulated ones, which may speak for an SGX enclave.
  * Throws `ERR_EVIDENCE_MALFORMED` or `ERR_CBOR_MALFORMED` (exit 2). Verifies nothing.
  */
 export function parseDocument(bytes: Uint8Array, form: 'deterministic' | 'any'): AttestationDocument {
   const what = 'attestation document';
   const map = decodeCbor(bytes, { what, maxBytes: LIMITS.document, form });
   if (!(map instanceof Map)) throw malformed('expected a map');
-  const unknown = [...map.keys()].find((key) => typeof key !== 'string' || !KEYS.includes(key));
+  const keys = form === 'deterministic' ? [...KEYS, SGX_KEY] : KEYS;
+  const unknown = [...map.keys()].find((key) => typeof key !== 'string' || !keys.includes(key));
   if (unknown !== undefined) throw malformed(`unknown key ${JSON.stringify(String(unknown))}`);
   const { timestamp, module_id: moduleId } = Object.fromEntries(map) as Record<string, unknown>;
   if (map.get('digest') !== 'SHA384') throw malformed('expected digest "SHA384"');
@@ -81,7 +96,59 @@ export function parseDocument(bytes: Uint8Array, form: 'deterministic' | 'any'):
     publicKey: optional(map.get('public_key'), 'public_key', 1),
     userData: optional(map.get('user_data'), 'user_data', 0),
     nonce: optional(map.get('nonce'), 'nonce', 0),
+    ...(map.has(SGX_KEY) ? { sgx: readEnclave(map.get(SGX_KEY)) } : {}),
   };
+}
+
+/** What a document says of its enclave, and whether its memory is open to the host. */
+export function measuredBy(document: Pick<AttestationDocument, 'pcrs' | 'sgx'>): {
+  measurement: NitroMeasurement | SgxMeasurement;
+  debug: boolean;
+} {
+  if (document.sgx !== undefined) {
+    const { debug, ...measurement } = document.sgx;
+    return { measurement, debug };
+  }
+  const register = (index: number) => document.pcrs.get(index) ?? Buffer.alloc(48);
+  return {
+    measurement: {
+      tee: 'nitro',
+      pcr0: hex(register(0)),
+      pcr1: hex(register(1)),
+      pcr2: hex(register(2)),
+      // Zero means unsigned.
+      ...(isZero(register(8)) ? {} : { pcr8: hex(register(8)) }),
+    },
+    // A debug enclave's registers are zero.
+    debug: [0, 1, 2].every((index) => isZero(register(index))),
+  };
+}
+
+const encodeEnclave = ({ mrenclave, mrsigner, isvprodid, isvsvn, debug }: MeasuredEnclave) => ({
+  mrenclave: knownHex(mrenclave),
+  mrsigner: knownHex(mrsigner),
+  isvprodid,
+  isvsvn,
+  debug,
+});
+
+function readEnclave(value: unknown): MeasuredEnclave {
+  const map = value instanceof Map && value.size === 5 ? value : new Map<string, unknown>();
+  const debug: unknown = map.get('debug');
+  if (typeof debug !== 'boolean') throw malformed('sgx: expected mrenclave, mrsigner, isvprodid, isvsvn and debug');
+  return {
+    tee: 'sgx',
+    mrenclave: hex(byteString(map.get('mrenclave'), 'mrenclave', 32, 32)),
+    mrsigner: hex(byteString(map.get('mrsigner'), 'mrsigner', 32, 32)),
+    isvprodid: u16(map.get('isvprodid'), 'isvprodid'),
+    isvsvn: u16(map.get('isvsvn'), 'isvsvn'),
+    debug,
+  };
+}
+
+function u16(value: unknown, name: string): number {
+  if (Number.isInteger(value) && (value as number) >= 0 && (value as number) < 1 << 16) return value as number;
+  throw malformed(`${name} is not a number below 2^16`);
 }
 
 function readRegisters(value: unknown, needed: number[]): Map<number, Uint8Array> {

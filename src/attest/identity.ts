@@ -53,7 +53,10 @@ export const identityReportData = (identity: EnclaveIdentity, nonce: Uint8Array 
     sha256(encodeCbor(['atoma-tee/identity/v1', nonce, sha256(identity.keyConfig)])),
   ]);
 
-/** What the enclave asks its attester for: public_key, user_data and the caller's nonce (16 to 64 bytes) or none. */
+/**
+ * What the enclave asks its attester for: public_key, user_data and the caller's nonce (16 to 64 bytes) or none; and
+ * report_data, which stands for all three.
+ */
 export function identityRequest(identity: EnclaveIdentity, nonce?: Uint8Array) {
   if (nonce !== undefined && (nonce.length < 16 || nonce.length > 64)) {
     throw usageError('ERR_ATTEST_NONCE', `expected a nonce of 16 to 64 bytes, found ${nonce.length}`);
@@ -61,6 +64,7 @@ export function identityRequest(identity: EnclaveIdentity, nonce?: Uint8Array) {
   return {
     publicKey: identity.ed25519,
     userData: identityUserData(identity.keyConfig),
+    reportData: identityReportData(identity, nonce ?? null),
     ...(nonce === undefined ? {} : { nonce }),
   };
 }

@@ -2,10 +2,10 @@ import { hex, isZero } from '../core/bytes.ts';
 import { compare, fail, pass } from '../core/check.ts';
 import { ALG, parseSign1, type Sign1, verifySign1 } from '../core/cose.ts';
 import { negativeError, usageError } from '../core/errors.ts';
-import type { NitroMeasurement } from '../core/measurement.ts';
+import type { NitroMeasurement, SgxMeasurement } from '../core/measurement.ts';
 import { type Certificate, parseCertificate } from './certificate.ts';
 import { verifyChain } from './chain.ts';
-import { type AttestationDocument, LIMITS, parseDocument } from './document.ts';
+import { type AttestationDocument, LIMITS, measuredBy, parseDocument } from './document.ts';
 import { freshness } from './freshness.ts';
 import { AWS_NITRO_ROOT } from './roots/aws.ts';
 import { trustedRoots } from './roots/pinned.ts';
@@ -88,24 +88,15 @@ function checkHeader({ protectedHeader, unprotectedHeader, signature }: Sign1): 
   }
 }
 
-/** What a Nitro-shaped document says; its measurement is a Nitro enclave's. */
+/** What a Nitro-shaped document says; its measurement is a Nitro enclave's, unless it is a simulated one. */
 export function nitroClaims(
   document: AttestationDocument,
   timestamp: Date,
-): Claims & { measurement: NitroMeasurement } {
-  const register = (index: number) => document.pcrs.get(index) ?? Buffer.alloc(48);
+): Claims & { measurement: NitroMeasurement | SgxMeasurement } {
   return {
     tee: 'nitro',
     simulated: false,
-    measurement: {
-      tee: 'nitro',
-      pcr0: hex(register(0)),
-      pcr1: hex(register(1)),
-      pcr2: hex(register(2)),
-      // Zero means unsigned.
-      ...(isZero(register(8)) ? {} : { pcr8: hex(register(8)) }),
-    },
-    debug: [0, 1, 2].every((index) => isZero(register(index))),
+    ...measuredBy(document),
     timestamp,
     moduleId: document.moduleId,
     pcrs: new Map([...document.pcrs].map(([index, value]) => [index, hex(value)])),

@@ -3,7 +3,7 @@ import { fromHex, hex, sha384 } from '../core/bytes.ts';
 import { ALG, signSign1 } from '../core/cose.ts';
 import { usageError } from '../core/errors.ts';
 import type { NitroMeasurement } from '../core/measurement.ts';
-import { encodeDocument } from './document.ts';
+import { encodeDocument, type MeasuredEnclave } from './document.ts';
 import { ROOT_NAME, type SimulatedRoot } from './simulated-root.ts';
 
 /** The COSE content type that marks simulated evidence; a Nitro document has none. */
@@ -17,10 +17,13 @@ const REGISTER_COUNT = 16;
 /** Limits of the NSM's Attestation request (aws-nitro-enclaves-nsm-api). */
 const MOST = { userData: 512, nonce: 512, publicKey: 1024 };
 
+/** What evidence is to bind: three fields where it is Nitro-shaped, else the one that there is. */
 export interface AttestRequest {
   userData?: Uint8Array;
   nonce?: Uint8Array;
   publicKey?: Uint8Array;
+  /** 64 bytes that stand for all of the above: the report data of SGX. */
+  reportData?: Uint8Array;
 }
 
 /** Makes evidence. One per TEE; this is what the enclave program is given. */
@@ -35,16 +38,17 @@ export interface SimulatedAttester extends Attester {
 
 /**
  * The stand-in for the NSM of one launched image: signs Nitro-shaped documents (untagged COSE_Sign1, ES384, deterministic
- * CBOR) that say `measured`, under a leaf of `root` that is valid for three hours and renewed when it runs out.
+ * CBOR) that say `measured`, under a leaf of `root` that is valid for three hours and renewed when it runs out. Of an SGX
+ * enclave the registers are zero, and what it measured is a field that Nitro documents do not have.
  * Throws `ERR_ATTEST_REQUEST` (exit 2) where a field is longer than the NSM takes.
  */
 export function createSimulatedAttester(
   root: SimulatedRoot,
-  measured: NitroMeasurement,
+  measured: NitroMeasurement | MeasuredEnclave,
   clock: () => Date = () => new Date(),
 ): SimulatedAttester {
   const moduleId = `simulated-${hex(randomBytes(8))}`;
-  const pcrs = registers(measured);
+  const pcrs = registers(measured.tee === 'nitro' ? measured : {});
   // Begun now and awaited later: the certificate library loads while the image boots.
   let leaf = issueLeaf(root, moduleId, clock());
   leaf.catch(() => {});
@@ -67,6 +71,7 @@ export function createSimulatedAttester(
         publicKey: request.publicKey ?? null,
         userData: request.userData ?? null,
         nonce: request.nonce ?? null,
+        ...(measured.tee === 'sgx' ? { sgx: measured } : {}),
       });
       const header = new Map<number, unknown>([
         [1, ALG.ES384],
@@ -81,7 +86,7 @@ export function createSimulatedAttester(
   };
 }
 
-function registers(measured: NitroMeasurement): Map<number, Uint8Array> {
+function registers(measured: Partial<NitroMeasurement>): Map<number, Uint8Array> {
   const pcrs = new Map<number, Uint8Array>();
   for (let index = 0; index < REGISTER_COUNT; index++) pcrs.set(index, Buffer.alloc(48));
   const known = { 0: measured.pcr0, 1: measured.pcr1, 2: measured.pcr2, 8: measured.pcr8 };

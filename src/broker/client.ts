@@ -67,7 +67,7 @@ export async function requestShare({ post, attester, tee, header: parsed }: Rele
     headerDigest: parsed.digest,
     share: recipient.share,
   });
-  const evidence = await attester.attest({ userData: binder, nonce: challenge.nonce });
+  const evidence = await attester.attest({ userData: binder, nonce: challenge.nonce, reportData: binder });
   const { nonce } = challenge;
   const body = encodeRelease({ nonce, tee, evidence, pkE, share: recipient.share, header: parsed.bytes });
   const { status, body: reply } = await post('/v1/release', body);
