@@ -17,3 +17,5 @@ export const MODEL_DIRECTORY = 'run/model';
 export const HOST_PORT_NAME = 'atoma.0';
 /** vsock port on which the program waits for its host, where there is no such port. */
 export const HOST_VSOCK_PORT = 5005;
+/** Environment variable with the launcher's address under Gramine, "127.0.0.1:PORT": the manifest lets it through. */
+export const LAUNCHER_ADDRESS_VARIABLE = 'ATOMA_TEE_HOST';

@@ -2,17 +2,18 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { SecurityMode } from '../attest/receipt-claims.ts';
 import type { Attester } from '../attest/simulated-attester.ts';
-import { missingError } from '../core/errors.ts';
 import type { Channel } from './channel.ts';
 import { doubtClock } from './clock.ts';
+import { createGramineAttester } from './gramine/attester.ts';
+import { findGramine } from './gramine/device.ts';
 import { createNsmAttester } from './nsm/attester.ts';
 import { openNsm } from './nsm/device.ts';
 
 /** Who vouches for this enclave. */
 export interface EnclaveAttester extends Attester {
-  tee: 'simulated' | 'nitro';
+  tee: 'simulated' | 'nitro' | 'sgx';
   securityMode: SecurityMode;
-  /** After this, no broker releases a key to this launch again. */
+  /** After this, no broker releases a key to this launch again; SGX has no means to that. */
   lock(): Promise<void>;
 }
 
@@ -22,10 +23,11 @@ export interface EnclaveAttester extends Attester {
  * the launcher would turn a real TEE into a simulated one.
  */
 export function findAttester(channel: Channel, root = '/'): EnclaveAttester {
-  if (existsSync(join(root, 'dev/attestation'))) {
-    const why =
-      "/dev/attestation is Gramine's attestation device, which this version of the enclave program cannot use";
-    throw missingError('ERR_ATTESTER', why, { hint: 'build the image with a newer atoma-tee' });
+  const gramine = findGramine(root);
+  if (gramine !== undefined) {
+    // SGX has no time of its own either: what the clock says is the host's word.
+    doubtClock(root);
+    return createGramineAttester(gramine, channel);
   }
   const nsm = join(root, 'dev/nsm');
   if (existsSync(nsm)) return createNsmAttester(openNsm(nsm), channel);

@@ -5,6 +5,8 @@ import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { missingError } from '../core/errors.ts';
 import { HOST_PORT_NAME, HOST_VSOCK_PORT } from '../core/layout.ts';
+import { connectLauncher } from './gramine/connect.ts';
+import { findGramine } from './gramine/device.ts';
 import { say } from './log.ts';
 import { findVirtioPort, hasVirtioConsole, openVirtioPort } from './native/virtio-port.ts';
 import { CID, connectVsock, listenVsock } from './native/vsock.ts';
@@ -17,12 +19,13 @@ const PORT_MS = 5_000;
 const HEARTBEAT = { port: 9000, byte: 0xb7, limitMs: 2_000 };
 
 /**
- * The one byte stream to the host, from what is there: the simulated TEE's socket, else the virtio-serial port of a
- * virtual machine, else whoever connects first to our vsock port. Waits for as long as the host takes to come.
+ * The one byte stream to the host, from what is there: under Gramine the launcher's TCP port, else the simulated TEE's
+ * socket, else the virtio-serial port of a virtual machine, else whoever connects first to our vsock port. Waits for as long as the host takes to come.
  *
  * Throws `ERR_ATTESTER` (exit 5) where there is no way to a host at all.
  */
-export async function connectHost(root = '/'): Promise<Duplex> {
+export async function connectHost(root = '/', environment = process.env): Promise<Duplex> {
+  if (findGramine(root) !== undefined) return connectLauncher(environment);
   const socket = join(root, HOST_SOCKET);
   if (existsSync(socket)) return connectSocket(socket);
   const port = await waitForPort(root);

@@ -38,3 +38,14 @@ function availableMemory(root: string): number | undefined {
     return undefined;
   }
 }
+
+/** The most memory that this process had at once, in MiB, the model in it. Gramine knows no peak: there it is what is used now. */
+export function peakMemoryMb(): number {
+  try {
+    // ru_maxrss is in KiB.
+    return Math.ceil(process.resourceUsage().maxRSS / 1024);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSYS') throw error;
+    return Math.ceil(process.memoryUsage.rss() / MIB);
+  }
+}

@@ -1,9 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { encodeReceipt } from '../attest/receipt.ts';
 import { checkReceiptClaims, type ReceiptClaims, type SecurityMode } from '../attest/receipt-claims.ts';
+import { receiptMeasurements } from '../attest/receipt-measurements.ts';
 import { knownHex, sha256 } from '../core/bytes.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import type { Identity } from './identity.ts';
+import { peakMemoryMb } from './memory.ts';
 
 /** What happened, to be signed. Request and response are the exact bytes; nobody outside supplies a hash. */
 export interface Answered {
@@ -14,10 +16,8 @@ export interface Answered {
   nonce?: Uint8Array | undefined;
 }
 
-/** Signs AIR v1 receipts (key-release.md, "Receipts") for one launch, numbered from 1. */
+/** Signs receipts, AIR v1 or our profile of it (key-release.md, "Receipts"), for one launch, numbered from 1. */
 export function createReceiptSigner(config: MeasuredConfig, identity: Identity, securityMode: SecurityMode) {
-  const register = (index: number): Uint8Array => identity.registers.get(index) ?? Buffer.alloc(48);
-  const signing = register(8);
   const fixed = {
     iss: `atoma-tee/${config.project}`,
     modelId: config.project,
@@ -25,13 +25,7 @@ export function createReceiptSigner(config: MeasuredConfig, identity: Identity, 
     modelHash: knownHex(config.model.digest),
     modelHashScheme: 'sha256-manifest' as const,
     attestationDocHash: identity.bootEvidenceHash,
-    measurements: {
-      measurementType: 'nitro-pcr' as const,
-      pcr0: register(0),
-      pcr1: register(1),
-      pcr2: register(2),
-      ...(signing.some((byte) => byte !== 0) ? { pcr8: signing } : {}),
-    },
+    measurements: receiptMeasurements(identity.measurement),
     policyVersion: config.policyVersion,
     securityMode,
   };
@@ -44,8 +38,7 @@ export function createReceiptSigner(config: MeasuredConfig, identity: Identity, 
     responseHash: sha256(response),
     sequenceNumber,
     executionTimeMs: Math.round(executionTimeMs),
-    // Of this process, the model in it; ru_maxrss is in KiB.
-    memoryPeakMb: Math.ceil(process.resourceUsage().maxRSS / 1024),
+    memoryPeakMb: peakMemoryMb(),
   });
   // What every receipt will say is judged now, so that none is signed later that a verifier would refuse.
   checkReceiptClaims(claims({ request: Buffer.alloc(0), response: Buffer.alloc(0), executionTimeMs: 0 }, 1));
