@@ -5,7 +5,7 @@ import type { AtomicFile } from '../core/files.ts';
 import { ownerPublicRaw } from '../keys/keys.ts';
 import type { ModelFile } from '../model/model.ts';
 import { writeAll } from './disk.ts';
-import { encryptSegment, FLOE, floeLength, segmentCount, segmentPlain, startEncryption } from './floe.ts';
+import { encryptSegment, floeLength, segmentCount, segmentPlain, startEncryption } from './floe.ts';
 import { encodeHeader, KIND, MAX_INDEX, pad, type SealHeader } from './header.ts';
 import { encodeIndex, type IndexFile, type IndexPart } from './index-part.ts';
 import { planParts } from './plan.ts';
@@ -19,12 +19,7 @@ export async function drawUp(options: SealOptions, files: ModelFile[]) {
   const ck = newContentKey();
   const sealId = randomBytes(16);
   const plan = planParts(files.map(({ size }) => size));
-  const parts = plan.parts.map((length) => ({
-    id: randomBytes(16),
-    key: randomBytes(32),
-    iv: randomBytes(32),
-    length,
-  }));
+  const parts = plan.parts.map(newPart);
   const context = {
     suite: 1 as const,
     sealId,
@@ -64,15 +59,13 @@ export async function drawUp(options: SealOptions, files: ModelFile[]) {
   const placed = parts.map((part) => {
     const offset = size;
     size += pad(floeLength(part.length));
-    return { ...part, aad: partAad(part.id, part.length), offset };
+    return { ...part, offset };
   });
 
   /** Writes what depends on the digests: FLOE headers, index, header. Padding is what truncate() leaves. */
   const complete = async (file: AtomicFile, digests: Buffer[]): Promise<Omit<SealResult, 'digest' | 'files'>> => {
     await file.handle.truncate(size);
-    for (const { key, aad, iv, offset } of placed) {
-      writeAll(file.handle.fd, [startEncryption(key, aad, FLOE, iv).header], offset);
-    }
+    for (const { header, offset } of placed) writeAll(file.handle.fd, [header], offset);
     const sealedIndex = encryptIndex(index(digests), ck, sealId);
     const bytes = encodeHeader(header(sealedIndex.length, sha256(sealedIndex)), options.ownerKey);
     writeAll(file.handle.fd, [sealedIndex], payloadOffset);
@@ -94,6 +87,13 @@ export async function drawUp(options: SealOptions, files: ModelFile[]) {
   return { parts: placed, pieces: plan.pieces, complete };
 }
 
+/** A part to be encrypted: its own id and key, and the FLOE header that every thread goes by. */
+function newPart(length: number) {
+  const [id, key] = [randomBytes(16), randomBytes(32)];
+  const aad = partAad(id, length);
+  return { id, key, aad, header: startEncryption(key, aad).header, length };
+}
+
 function encryptIndex(plain: Uint8Array, ck: Uint8Array, sealId: Uint8Array): Buffer {
   const { header, state } = startEncryption(indexKey(ck, sealId), indexAad(sealId));
   const size = segmentPlain();
@@ -101,5 +101,5 @@ function encryptIndex(plain: Uint8Array, ck: Uint8Array, sealId: Uint8Array): Bu
   const segments = Array.from({ length: count }, (_, i) =>
     encryptSegment(state, plain.subarray(i * size, (i + 1) * size), i, i === count - 1),
   );
-  return Buffer.concat([header, ...segments.flat()]);
+  return Buffer.concat([header, ...segments]);
 }

@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto';
+import { type Cipheriv, createCipheriv, createDecipheriv, createHmac, type Decipheriv, randomBytes } from 'node:crypto';
 import { equalBytes } from '../core/bytes.ts';
 import { tampered } from './errors.ts';
 
@@ -66,29 +66,67 @@ export function startDecryption(key: Uint8Array, aad: Uint8Array, header: Uint8A
   return { params, messageKey: messageKey(key, params, iv, aad), iv, aad, current: null };
 }
 
-/** encryptSegment, as pieces that follow each other, so that nothing is copied: length and IV, ciphertext, tag. */
-export function encryptSegment(
+/**
+ * Bytes that go through the cipher at a time. node:crypto has no way to write into a buffer of ours: every update() allocates its output.
+ * Up to this size malloc hands out the same warm pages again and again; from 1 MiB on each output is mapped, cleared page by page by the
+ * kernel and unmapped, which takes five times as long as the encryption itself.
+ */
+const STRIDE = 256 << 10;
+
+/** Runs `bytes` through a cipher into `out`, which may be the longer one. */
+function transform(cipher: Cipheriv | Decipheriv, bytes: Uint8Array, out: Uint8Array): void {
+  for (let at = 0; at < bytes.length; at += STRIDE) {
+    const done = cipher.update(bytes.subarray(at, at + STRIDE));
+    out.set(done, at);
+    // Freed now; left to the garbage collector they would pile up to hundreds of MiB.
+    if (done.byteLength === done.buffer.byteLength) (done.buffer as ArrayBuffer).transfer(0);
+  }
+}
+
+/** encryptSegment into `out` (at least SEGMENT_OVERHEAD longer than the plaintext); returns the part of `out` that it filled. */
+export function encryptSegmentInto(
+  out: Buffer,
   state: FloeState,
   plaintext: Uint8Array,
   position: number,
   final: boolean,
   iv: Uint8Array = randomBytes(IV),
-): [Buffer, Buffer, Buffer] {
+): Buffer {
   const full = segmentPlain(state.params);
   if (final ? plaintext.length > full : plaintext.length !== full)
     throw new RangeError('a segment of the wrong length');
+  const end = 4 + IV + plaintext.length;
   const cipher = createCipheriv('aes-256-gcm', segmentKey(state, position), iv);
   cipher.setAAD(segmentAad(position, final));
-  const ciphertext = cipher.update(plaintext);
+  out.writeUInt32BE(final ? end + TAG : NOT_FINAL);
+  out.set(iv, 4);
+  transform(cipher, plaintext, out.subarray(4 + IV, end));
   cipher.final();
-  const head = Buffer.allocUnsafe(4 + IV);
-  head.writeUInt32BE(final ? plaintext.length + SEGMENT_OVERHEAD : NOT_FINAL);
-  head.set(iv, 4);
-  return [head, ciphertext, cipher.getAuthTag()];
+  out.set(cipher.getAuthTag(), end);
+  return out.subarray(0, end + TAG);
 }
 
-/** decryptSegment. Nothing of the plaintext is returned unless all of it is authentic. Throws `ERR_SEAL_TAMPERED` (exit 3). */
-export function decryptSegment(state: FloeState, segment: Uint8Array, position: number, final: boolean): Buffer {
+/** encryptSegment. */
+export const encryptSegment = (
+  state: FloeState,
+  plaintext: Uint8Array,
+  position: number,
+  final: boolean,
+  iv?: Uint8Array,
+): Buffer =>
+  encryptSegmentInto(Buffer.allocUnsafe(plaintext.length + SEGMENT_OVERHEAD), state, plaintext, position, final, iv);
+
+/**
+ * decryptSegment into `out` (at least SEGMENT_OVERHEAD shorter than the segment); returns how many bytes of `out` it filled. What is in
+ * `out` is authentic only when this returns; where it throws `ERR_SEAL_TAMPERED` (exit 3), `out` is cleared.
+ */
+export function decryptSegmentInto(
+  out: Uint8Array,
+  state: FloeState,
+  segment: Uint8Array,
+  position: number,
+  final: boolean,
+): number {
   const { length } = segment;
   const { segmentLength } = state.params;
   if (final ? length < SEGMENT_OVERHEAD || length > segmentLength : length !== segmentLength)
@@ -100,21 +138,21 @@ export function decryptSegment(state: FloeState, segment: Uint8Array, position: 
   });
   decipher.setAAD(segmentAad(position, final));
   decipher.setAuthTag(bytes.subarray(length - TAG));
-  const plaintext = decipher.update(bytes.subarray(4 + IV, length - TAG));
+  transform(decipher, bytes.subarray(4 + IV, length - TAG), out);
   try {
     decipher.final();
   } catch {
+    out.fill(0, 0, length - SEGMENT_OVERHEAD);
     throw badSegment(position);
   }
-  return plaintext;
+  return length - SEGMENT_OVERHEAD;
 }
 
-/**
- * Frees what encryptSegment or decryptSegment returned, now; it is empty afterwards. node:crypto has no way to write into a buffer of
- * ours, and left to the garbage collector its own pile up to hundreds of MiB, each in pages that the kernel has to clear first.
- */
-export function release(buffer: Buffer): void {
-  if (buffer.byteLength === buffer.buffer.byteLength) (buffer.buffer as ArrayBuffer).transfer(0);
+/** decryptSegment. Nothing of the plaintext is returned unless all of it is authentic. Throws `ERR_SEAL_TAMPERED` (exit 3). */
+export function decryptSegment(state: FloeState, segment: Uint8Array, position: number, final: boolean): Buffer {
+  const out = Buffer.allocUnsafe(Math.max(0, segment.length - SEGMENT_OVERHEAD));
+  decryptSegmentInto(out, state, segment, position, final);
+  return out;
 }
 
 /** PARAM_ENCODE. */

@@ -6,10 +6,10 @@ import { modelDigest } from '../model/model.ts';
 import { paddingError, tampered, truncated } from './errors.ts';
 import {
   decryptSegment,
+  decryptSegmentInto,
   FLOE,
   FLOE_HEADER_LENGTH,
   floeLength,
-  release,
   SEGMENT_OVERHEAD,
   segmentCount,
   segmentPlain,
@@ -24,7 +24,7 @@ export { type ByteSource, fileSource } from './source.ts';
 export type { IndexFile, SealIndex };
 
 /**
- * Where decrypted files go, in payload order, one at a time. A chunk is good until write() settles, then it is freed; what was made of
+ * Where decrypted files go, in payload order, one at a time. A chunk is good until write() settles, then it is overwritten; what was made of
  * them is good only once extract() has returned.
  */
 export interface ExtractSink {
@@ -105,6 +105,7 @@ export async function extract(
   const writer = new FileWriter(index, sink);
   const offsets = partOffsets(parsed);
   const full = segmentPlain();
+  const buffer = Buffer.allocUnsafeSlow(full);
   let done = 0;
   for (const [i, part] of index.parts.entries()) {
     let at = offsets[i] ?? 0;
@@ -114,11 +115,10 @@ export async function extract(
     for (let position = 0; position < count; position++) {
       const final = position === count - 1;
       const length = SEGMENT_OVERHEAD + (final ? part.length - position * full : full);
-      const plaintext = decryptSegment(state, await source.read(at, length), position, final);
+      const size = decryptSegmentInto(buffer, state, await source.read(at, length), position, final);
       at += length;
-      await writer.write(plaintext);
-      done += plaintext.length;
-      release(plaintext);
+      await writer.write(buffer.subarray(0, size));
+      done += size;
       onProgress?.({ phase: 'opening the model', done, total });
     }
     const ciphertext = floeLength(part.length);

@@ -1,10 +1,11 @@
 /**
  * What the threads of a seal or unseal share: a ring of plaintext slots of one segment each, and counters. Segments are handed out in
  * payload order (`next`); a thread fills the slot of its segment and marks it ready; the hashing thread takes slots in order and counts
- * them in `hashed`, which frees them. SHA-256 of a file is sequential, so only one thread hashes, and it does segments while it waits.
+ * them in `done`, which frees them. SHA-256 of a file is sequential, so only one thread hashes, and it does segments while it waits.
+ * Where nothing is hashed there are no slots, and `done` counts in any order.
  */
 export interface Ring {
-  slots: SharedArrayBuffer;
+  slots: SharedArrayBuffer | null;
   control: SharedArrayBuffer;
 }
 
@@ -13,36 +14,38 @@ const SLOTS = 24;
 const SLOT_BYTES = 1 << 20;
 /** Positions in `control`, then one ready mark for each slot. */
 const NEXT = 0;
-const HASHED = 1;
+const DONE = 1;
 const STOP = 2;
 const READY = 3;
 /** A missed wake-up costs this much, not a hang. */
 const WAIT_MS = 50;
 
-export const newRing = (): Ring => ({
-  slots: new SharedArrayBuffer(SLOTS * SLOT_BYTES),
+export const newRing = (hashing: boolean): Ring => ({
+  slots: hashing ? new SharedArrayBuffer(SLOTS * SLOT_BYTES) : null,
   control: new SharedArrayBuffer(4 * (READY + SLOTS)),
 });
 
 /** One thread's handle on a ring for `total` segments. */
 export class RingView {
+  readonly hashing: boolean;
   readonly #slots: Uint8Array;
   readonly #control: Int32Array;
   readonly #total: number;
 
   constructor(ring: Ring, total: number) {
-    this.#slots = new Uint8Array(ring.slots);
+    this.hashing = ring.slots !== null;
+    this.#slots = new Uint8Array(ring.slots ?? new ArrayBuffer(0));
     this.#control = new Int32Array(ring.control);
     this.#total = total;
   }
 
-  /** Segments hashed so far. */
-  get hashed(): number {
-    return Atomics.load(this.#control, HASHED);
+  /** Segments done with so far. */
+  get done(): number {
+    return Atomics.load(this.#control, DONE);
   }
 
   get finished(): boolean {
-    return this.hashed === this.#total;
+    return this.done === this.#total;
   }
 
   get stopped(): boolean {
@@ -65,7 +68,7 @@ export class RingView {
   take(): number | null {
     for (;;) {
       const next = Atomics.load(this.#control, NEXT);
-      if (next >= this.#total || next - this.hashed >= SLOTS) return null;
+      if (next >= this.#total || (this.hashing && next - this.done >= SLOTS)) return null;
       if (Atomics.compareExchange(this.#control, NEXT, next, next + 1) === next) return next;
     }
   }
@@ -73,11 +76,11 @@ export class RingView {
   /** As take(), but waits for a slot; null only when there is nothing left to do. */
   takeOrWait(): number | null {
     while (!this.stopped) {
-      const hashed = this.hashed;
+      const { done } = this;
       const segment = this.take();
       if (segment !== null) return segment;
       if (Atomics.load(this.#control, NEXT) >= this.#total) return null;
-      Atomics.wait(this.#control, HASHED, hashed, WAIT_MS);
+      Atomics.wait(this.#control, DONE, done, WAIT_MS);
     }
     return null;
   }
@@ -98,8 +101,9 @@ export class RingView {
     if (mark !== segment + 1) Atomics.wait(this.#control, at, mark, WAIT_MS);
   }
 
-  markHashed(): void {
-    Atomics.add(this.#control, HASHED, 1);
-    Atomics.notify(this.#control, HASHED);
+  /** The hashing thread, or any where nothing is hashed. */
+  markDone(): void {
+    Atomics.add(this.#control, DONE, 1);
+    Atomics.notify(this.#control, DONE);
   }
 }

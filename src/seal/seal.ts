@@ -73,6 +73,7 @@ export async function sealModel(options: SealOptions): Promise<SealResult> {
           fd: file.handle.fd,
           files: files.map(({ absolute, size }, i) => ({ path: absolute, size, identity: identities[i] ?? '' })),
           fileSizes: files.map(({ size }) => size),
+          hash: new Uint8Array(files.length).fill(1),
           parts: draft.parts,
           pieces: draft.pieces,
         },

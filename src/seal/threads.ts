@@ -4,8 +4,9 @@ import { AtomaError, EXIT, type ExitCode } from '../core/errors.ts';
 import { ioError } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { segmentPlain } from './floe.ts';
-import { type Job, runHasher, segmentTotal } from './job.ts';
+import { type Job, runHasher } from './job.ts';
 import { newRing, RingView } from './ring.ts';
+import { segmentTotal } from './segments.ts';
 
 /** What a thread says when it ends: the hashing one its digests, one that failed what its error was made of. */
 export interface Report {
@@ -15,8 +16,9 @@ export interface Report {
 
 /** Up to this many segments, starting threads costs more than it saves. */
 const SMALL = 8;
-/** One thread hashes and cannot keep more than two encrypting ones busy. */
-const MAX_THREADS = 3;
+/** One thread hashes and cannot keep more than two encrypting ones busy; without it, disks are what limits. */
+const MAX_HASHING = 3;
+const MAX_THREADS = 4;
 const entry = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url);
 
 export interface RunOptions {
@@ -29,17 +31,17 @@ export interface RunOptions {
 }
 
 /**
- * Runs a job to its end on several threads and returns the SHA-256 of each file, computed over exactly the bytes that were encrypted or
- * decrypted. Memory is bounded by the ring and by one segment or two for each thread. When any thread fails, all stop, and its error is
+ * Runs a job to its end on several threads and returns the SHA-256 of each file that it is wanted of, computed over exactly the bytes that
+ * were encrypted or decrypted. Memory is bounded by the ring and by one segment or two for each thread. When any thread fails, all stop, and its error is
  * thrown; `ERR_INTERRUPTED` (exit 1) when `signal` aborted.
  */
 export async function runJob(work: Omit<Job, 'ring'>, options: RunOptions): Promise<Buffer[]> {
-  const job: Job = { ...work, ring: newRing() };
+  const job: Job = { ...work, ring: newRing(work.hash.includes(1)) };
   const total = segmentTotal(job);
   const ring = new RingView(job.ring, total);
   const bytes = job.parts.reduce((sum, part) => sum + part.length, 0);
   const report = () =>
-    options.onProgress?.({ phase: options.phase, done: Math.min(ring.hashed * segmentPlain(), bytes), total: bytes });
+    options.onProgress?.({ phase: options.phase, done: Math.min(ring.done * segmentPlain(), bytes), total: bytes });
   const stop = () => ring.stop();
   if (options.signal?.aborted) throw interrupted();
   options.signal?.addEventListener('abort', stop);
@@ -61,7 +63,7 @@ export async function runJob(work: Omit<Job, 'ring'>, options: RunOptions): Prom
 }
 
 async function runThreads(job: Job): Promise<Report[]> {
-  const count = Math.min(MAX_THREADS, Math.max(2, availableParallelism()));
+  const count = Math.min(job.ring.slots ? MAX_HASHING : MAX_THREADS, Math.max(2, availableParallelism()));
   // All have ended before anything is reported: the caller may close and remove the files.
   const ends = Array.from({ length: count }, (_, i) => thread(job, i === 0));
   const settled = await Promise.allSettled(ends);

@@ -99,6 +99,7 @@ export async function openParts(
       fd: source.fd,
       files: directory === null ? null : index.files.map(({ path, size }) => ({ path: join(directory, path), size })),
       fileSizes: index.files.map(({ size }) => size),
+      hash: new Uint8Array(index.files.length).fill(1),
       parts: index.parts.map(({ id, key, length }, i) => ({
         aad: partAad(id, length),
         key,

@@ -111,5 +111,5 @@ function floe(key: Uint8Array, aad: Uint8Array, plain: Uint8Array): Buffer {
   const segments = Array.from({ length: count }, (_, i) =>
     encryptSegment(state, plain.subarray(i * 2 ** 20, (i + 1) * 2 ** 20), i, i === count - 1),
   );
-  return Buffer.concat([header, ...segments.flat()]);
+  return Buffer.concat([header, ...segments]);
 }

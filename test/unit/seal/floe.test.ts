@@ -24,7 +24,7 @@ function encrypt(key: Uint8Array, aad: Uint8Array, plain: Uint8Array, params: Fl
   const count = segmentCount(plain.length, params);
   const pieces: Uint8Array[] = [header];
   for (let i = 0; i < count; i++) {
-    pieces.push(...encryptSegment(state, plain.subarray(i * size, (i + 1) * size), i, i === count - 1));
+    pieces.push(encryptSegment(state, plain.subarray(i * size, (i + 1) * size), i, i === count - 1));
   }
   return Buffer.concat(pieces);
 }
@@ -106,7 +106,7 @@ describe.skipIf(!haveVectors)('Snowflake-Labs/floe-specification vectors (needs 
       const final = ciphertext.readUInt32BE(at) !== 0xffffffff;
       const length = (final ? ciphertext.readUInt32BE(at) : params.segmentLength) - 32;
       pieces.push(
-        ...encryptSegment(state, plaintext.subarray(p, p + length), i, final, ciphertext.subarray(at + 4, at + 16)),
+        encryptSegment(state, plaintext.subarray(p, p + length), i, final, ciphertext.subarray(at + 4, at + 16)),
       );
       at += length + 32;
       p += length;
