@@ -115,13 +115,14 @@ function readSegment(view: Buffer, at: number, index: number): Segment {
 
 /** A page that is added twice makes no enclave. */
 function requireDisjoint(segments: Segment[]): void {
-  const sorted = segments.filter(({ memorySize }) => memorySize > 0).sort((a, b) => a.address - b.address);
-  sorted.forEach((segment, index) => {
-    const next = sorted[index + 1];
-    if (next && pageUp(segment.address + segment.memorySize) > pageDown(next.address)) {
-      throw malformed(`expected segments that share no page, found two at ${next.address}`);
+  const pages = segments.map(segmentPages).filter(({ size }) => size > 0);
+  pages.sort((a, b) => a.address - b.address);
+  for (const [index, { address, size }] of pages.entries()) {
+    const next = pages[index + 1];
+    if (next && address + size > next.address) {
+      throw malformed(`expected segments that share no page, found two at ${hexAddress(next.address)}`);
     }
-  });
+  }
 }
 
 function address(value: bigint, what: string): number {
@@ -130,6 +131,14 @@ function address(value: bigint, what: string): number {
 }
 
 const malformed = (message: string) => usageError('ERR_ELF_MALFORMED', `libpal: ${message}`);
+
+/** The whole pages that a segment takes. */
+export function segmentPages({ address, memorySize }: Segment): { address: number; size: number } {
+  const first = pageDown(address);
+  return { address: first, size: pageUp(address + memorySize) - first };
+}
+
+export const hexAddress = (value: number): string => `0x${value.toString(16)}`;
 
 export const pageDown = (value: number): number => value - (value % PAGE);
 export const pageUp = (value: number): number => pageDown(value + PAGE - 1);

@@ -27,7 +27,7 @@ const MAX_SIZE_MEASURED = 1n << 40n;
 
 /**
  * The settings of a complete manifest (one that has Gramine's defaults), with the limits that Gramine's loader and the CPU
- * set. Throws `ERR_GRAMINE_SETTINGS` (exit 2).
+ * set. Throws `ERR_GRAMINE_VALUE` (exit 2).
  */
 export function sgxSettings(table: Record<string, unknown>): SgxSettings {
   const sgx = table.sgx;
@@ -107,5 +107,5 @@ function wrong(key: string, expected: string, found: unknown): Error {
       : typeof found === 'object'
         ? 'something else'
         : JSON.stringify(String(found)).slice(0, 80);
-  return usageError('ERR_GRAMINE_SETTINGS', `${key}: expected ${expected}, found ${shown}`);
+  return usageError('ERR_GRAMINE_VALUE', `${key}: expected ${expected}, found ${shown}`);
 }

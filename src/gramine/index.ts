@@ -1,0 +1,13 @@
+/** What other modules use of Gramine: manifests, measurements, signatures. */
+export { type EnclaveArea, type MeasureOptions, measureEnclave } from './measure.ts';
+export { type SgxSettings, sgxSettings } from './settings.ts';
+export { type SignManifestOptions, signingDate, signManifest } from './sign.ts';
+export { readSgxSigner, type SgxSigner, type SgxSignerSource } from './signer.ts';
+export {
+  enclaveAttributes,
+  isSigstruct,
+  parseSigstruct,
+  type Sigstruct,
+  signerOf,
+  verifySigstruct,
+} from './sigstruct.ts';
