@@ -1,0 +1,25 @@
+import { createCipheriv, createDecipheriv } from 'node:crypto';
+
+/** Every key encrypts once, so the IV is all zeros. */
+const IV = Buffer.alloc(12);
+
+/** AES-128-GCM without AAD; a key is never used twice. */
+export function encryptNode(key: Uint8Array, plain: Uint8Array, iv: Uint8Array = IV): { bytes: Buffer; tag: Buffer } {
+  const cipher = createCipheriv('aes-128-gcm', key, iv);
+  const bytes = cipher.update(plain);
+  cipher.final();
+  return { bytes, tag: cipher.getAuthTag() };
+}
+
+/** The plaintext, or null if it does not authenticate (the tags are compared in constant time by OpenSSL). */
+export function decryptNode(key: Uint8Array, tag: Uint8Array, bytes: Uint8Array, iv: Uint8Array = IV): Buffer | null {
+  const decipher = createDecipheriv('aes-128-gcm', key, iv, { authTagLength: 16 }).setAuthTag(tag);
+  const plain = decipher.update(bytes);
+  try {
+    decipher.final();
+  } catch {
+    plain.fill(0);
+    return null;
+  }
+  return plain;
+}
