@@ -75,6 +75,8 @@ class Meter {
   readonly #total: number;
   /** Stacks of one size all hold the same: zeros. */
   readonly #zeros = new Map<string, string>();
+  /** The batch of measured pages holds nothing but zeros, beside its records. */
+  #clear = true;
   #done = 0;
   #turn = 0;
 
@@ -111,7 +113,7 @@ class Meter {
       const count = Math.min(ADDED_BATCH, end - page);
       for (let i = 0; i < count; i++) writeOffset(words, i * RECORD, address + (page + i) * PAGE);
       page += count;
-      await this.#hash(bytes, count * RECORD);
+      if (this.#hash(bytes, count * RECORD)) await this.#pause();
     }
   }
 
@@ -123,7 +125,11 @@ class Meter {
     const { bytes, words } = this.#measured;
     writeAdds(this.#measured, PAGE_RECORDS, flags);
     const scratch = Buffer.alloc(PAGE);
-    if (content === 'zero') for (let page = 0; page < MEASURED_BATCH; page++) scatter(scratch, bytes, page);
+    if (content !== 'zero') this.#clear = false;
+    else if (!this.#clear) {
+      for (let page = 0; page < MEASURED_BATCH; page++) scatter(scratch, bytes, page);
+      this.#clear = true;
+    }
     for (let page = 0, end = size / PAGE; page < end; ) {
       const count = Math.min(MEASURED_BATCH, end - page);
       for (let i = 0; i < count; i++) {
@@ -138,14 +144,18 @@ class Meter {
         own?.update(scratch);
       }
       page += count;
-      await this.#hash(bytes, count * PAGE_RECORDS);
+      if (this.#hash(bytes, count * PAGE_RECORDS)) await this.#pause();
     }
   }
 
-  async #hash(bytes: Buffer, length: number): Promise<void> {
+  /** True when it is others' turn. */
+  #hash(bytes: Buffer, length: number): boolean {
     this.hash.update(length === bytes.length ? bytes : bytes.subarray(0, length));
     this.#done += length;
-    if (this.#done - this.#turn < TURN) return;
+    return this.#done - this.#turn >= TURN;
+  }
+
+  async #pause(): Promise<void> {
     this.#turn = this.#done;
     this.#options.onProgress?.({ phase: 'measuring the enclave', done: this.#done, total: this.#total });
     await setImmediate();
