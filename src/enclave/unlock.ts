@@ -1,13 +1,15 @@
 import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { type Post, requestRelease } from '../broker/client.ts';
+import type { Post } from '../broker/client.ts';
+import { brokerName, requestRelease } from '../broker/release.ts';
 import { knownHex } from '../core/bytes.ts';
-import { AtomaError, negativeError } from '../core/errors.ts';
+import { negativeError } from '../core/errors.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import { verifyHeaderSignature } from '../seal/header.ts';
 import { type ExtractSink, extract, type IndexFile, openIndex, readHeader } from '../seal/open.ts';
 import type { EnclaveAttester } from './attester.ts';
 import type { Channel } from './channel.ts';
+import { say } from './log.ts';
 import { memoryError, requireMemory } from './memory.ts';
 
 /**
@@ -32,9 +34,14 @@ export async function unlockModel(
     model: config.model.digest,
   };
   verifyHeaderSignature(parsed, measured.owner);
-  const key = await askBrokers(channel, (post) =>
-    requestRelease({ post, attester, tee: attester.tee, header: parsed, measured }),
-  );
+  const key = await requestRelease({
+    brokers: ways(channel, await channel.brokers()),
+    attester,
+    tee: attester.tee,
+    header: parsed,
+    measured,
+    onFailure: (failure) => say(`${brokerName(failure)} did not release: ${failure.error.message}`),
+  });
   lap('attestation and release');
   try {
     // Another program reads the model as another user; nobody else is in here.
@@ -60,21 +67,9 @@ export async function unlockModel(
   }
 }
 
-/** The first broker that releases will do; where none does, what the last one to say no said. */
-async function askBrokers(channel: Channel, ask: (post: Post) => Promise<Buffer>): Promise<Buffer> {
-  const count = await channel.brokers();
-  let refusal: unknown;
-  for (let index = 0; index < count; index++) {
-    try {
-      return await ask((path, body) => channel.broker(index, path, body));
-    } catch (error) {
-      if (!(error instanceof AtomaError)) throw error;
-      // That another broker is not a recipient says less than why one that is said no.
-      if (refusal === undefined || error.code !== 'ERR_RELEASE_RECIPIENT') refusal = error;
-    }
-  }
-  throw refusal;
-}
+/** One way to each broker that the host forwards to. */
+const ways = (channel: Channel, count: number): Post[] =>
+  Array.from({ length: count }, (_, index) => (path: string, body: Uint8Array) => channel.broker(index, path, body));
 
 /** Into memory: synchronous writes cost less than a thread pool's round trips. Paths were judged with the index. */
 function directorySink(directory: string, forOthers: boolean): ExtractSink {

@@ -2,9 +2,9 @@ import { generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto';
 import { createSimulatedAttester, createSimulatedRoot } from '../../../src/attest/index.ts';
 import { Broker, type BrokerOptions, handleBrokerRequest, MemoryState, type Post } from '../../../src/broker/index.ts';
 import { newXWingSeed, xwingPublicFromSeed } from '../../../src/keys/xwing.ts';
-import { encodeHeader, KIND, type ParsedHeader, parseHeader, type SealHeader } from '../../../src/seal/header.ts';
+import { encodeHeader, type ParsedHeader, parseHeader, type SealHeader } from '../../../src/seal/header.ts';
 import { encodePolicy, type Policy } from '../../../src/seal/policy.ts';
-import { wrapShare } from '../../../src/seal/recipients.ts';
+import { wrapContentKey } from '../../../src/seal/recipients.ts';
 import { keyCommitment } from '../../../src/seal/secrets.ts';
 
 export const measured = { tee: 'nitro', pcr0: '01'.repeat(48), pcr1: '02'.repeat(48), pcr2: '03'.repeat(48) } as const;
@@ -38,11 +38,11 @@ export interface Sealed {
   header: Omit<SealHeader, 'policy'>;
 }
 
-/** A sealed header to one broker, with anything about it replaced before it is wrapped and signed. */
+/** A sealed header to these brokers, with anything about it replaced before it is wrapped and signed. */
 export async function seal(
   owner: Owner,
   brokers: { publicRaw: Uint8Array }[],
-  change: { policy?: Policy; epoch?: number; sealId?: Uint8Array } = {},
+  change: { policy?: Policy; epoch?: number; sealId?: Uint8Array; threshold?: number } = {},
 ): Promise<Sealed> {
   const contentKey = randomBytes(32);
   const sealId = change.sealId ?? randomBytes(16);
@@ -52,15 +52,17 @@ export async function seal(
     epoch: change.epoch ?? 1,
     policyBytes: encodePolicy(change.policy ?? policy),
     owner: owner.raw,
-    threshold: { t: 1, n: brokers.length },
+    threshold: { t: change.threshold ?? 1, n: brokers.length },
   };
   const header: Omit<SealHeader, 'policy'> = {
     ...context,
     created: 1_790_000_000,
     parts: [],
     index: { length: 4096, sha256: randomBytes(32) },
-    recipients: await Promise.all(
-      brokers.map(({ publicRaw }, i) => wrapShare(context, { kind: KIND.broker, share: i + 1, publicRaw }, contentKey)),
+    recipients: await wrapContentKey(
+      context,
+      { brokers: brokers.map(({ publicRaw }) => publicRaw), threshold: context.threshold.t },
+      contentKey,
     ),
     commitment: keyCommitment(contentKey, sealId),
   };

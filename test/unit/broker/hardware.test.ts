@@ -22,7 +22,7 @@ async function setup(options: Partial<BrokerOptions>, policy = nitroPolicy) {
   const sealed = await seal(owner, [world.key], { policy });
   const ask = (tee: 'nitro' | 'snp', attest: (request: AttestRequest) => Uint8Array) =>
     requestRelease({
-      post: world.post,
+      brokers: [world.post],
       attester: { attest: async (request) => attest(request) },
       tee,
       header: sealed.parsed,

@@ -34,9 +34,9 @@ type Setup = Awaited<ReturnType<typeof setup>>;
 async function setup(options: Parameters<typeof newBroker>[0] = {}, change: Parameters<typeof seal>[2] = {}) {
   const world = newBroker(options);
   const sealed = await seal(owner, [world.key], change);
-  const ask = (more: Partial<ReleaseOptions> = {}) =>
+  const ask = ({ post = world.post, ...more }: Partial<ReleaseOptions & { post: Post }> = {}) =>
     requestRelease({
-      post: world.post,
+      brokers: [post],
       attester: newAttester(),
       tee: 'simulated',
       header: sealed.parsed,
@@ -340,9 +340,7 @@ describe('attacks with the header', () => {
     const header = resign(world.sealed.header, newOwner());
     await expect(withHeader(world, header)).rejects.toMatchObject({ code: 'ERR_SEAL_SIGNATURE', exitCode: 3 });
     const options = { post: world.post, attester: newAttester(), tee: 'simulated' as const, header };
-    await expect(
-      requestShare({ ...options, measured: { owner: owner.raw, project: 'digits', model } }),
-    ).rejects.toMatchObject(refused('ERR_RELEASE_HEADER', 'header'));
+    await expect(requestShare(options)).rejects.toMatchObject(refused('ERR_RELEASE_HEADER', 'header'));
   });
 
   test('swapped policy', async () => {

@@ -75,7 +75,7 @@ describe('the broker over HTTP', () => {
     const owner = newOwner();
     const { parsed, contentKey } = await seal(owner, [key]);
     const released = await requestRelease({
-      post: postTo(server),
+      brokers: [postTo(server)],
       attester: newAttester(),
       tee: 'simulated',
       header: parsed,

@@ -5,7 +5,7 @@ import { KIND, parseHeader, type SealHeader } from '../../../src/seal/header.ts'
 import { checkShare, openShare, unwrapContentKey, wrapContentKey } from '../../../src/seal/recipients.ts';
 import { keyCommitment } from '../../../src/seal/secrets.ts';
 import { combineShares, splitContentKey } from '../../../src/seal/shares.ts';
-import { exampleHeader, newOwner, xwing } from './fixture.ts';
+import { exampleHeader, newOwner, policy, xwing } from './fixture.ts';
 
 const code = (c: string, exitCode = 3) => expect.objectContaining({ code: c, exitCode });
 const subsets = <T>(all: T[], size: number): T[][] =>
@@ -35,8 +35,7 @@ describe('shares of a content key', () => {
   });
 
   test('fewer than t learn nothing: one share is consistent with every key', async () => {
-    // With t = 2, a share and any key fix a line; that its slope was drawn evenly is what hides the key. 2,560,000 would be a test of the
-    // generator; here: no byte of a share is stuck, and no share repeats the key.
+    // With t = 2, a share and any key fix a line; that its slope is drawn anew for every byte is what hides the key.
     const seen = Array.from({ length: 32 }, () => new Set<number>());
     for (let i = 0; i < 200; i++) {
       const [share = new Uint8Array()] = await splitContentKey(Buffer.alloc(32), 2, 3);
@@ -70,7 +69,7 @@ describe('a content key wrapped to several brokers', () => {
     const { header } = await exampleHeader(newOwner(), xwing(), xwing(), ck);
     const context = { ...header, threshold: { t: threshold, n: 3 } };
     const recipients = await wrapContentKey(context, { ...keys, threshold }, ck);
-    return { ...context, recipients, commitment: keyCommitment(ck, header.sealId) } as SealHeader;
+    return { ...context, recipients, commitment: keyCommitment(ck, header.sealId), policy } satisfies SealHeader;
   }
 
   test('threshold 2 of 3: each broker opens its share, which its commitment covers; recovery opens the key', async () => {
