@@ -36,7 +36,7 @@ async function measure(name: string, model: Buffer, input: Buffer, rounds: numbe
   const brokers = [key('broker.pub')];
   const path = join(project, 'model.onnx');
   await seal({ model: path, manifest, ownerKey: key('owner'), brokers, out: sealed, threshold: 1, allowSimulated });
-  const enclave = await startEnclave({ manifest, model: sealed, brokerKey: key('broker'), allowSimulated });
+  const enclave = await startEnclave({ manifest, model: sealed, brokerKeys: [key('broker')], allowSimulated });
   try {
     const plain = await loadOnnxModel(path);
     const { inputs, outputs } = parseInferRequest(input, plain);

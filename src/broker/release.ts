@@ -187,8 +187,4 @@ const EXIT_NAME = { 1: 'unexpected', 2: 'usage', 3: 'negative', 4: 'refused', 5:
 const asAtomaError = (error: unknown): AtomaError =>
   error instanceof AtomaError
     ? error
-    : new AtomaError(
-        'unexpected',
-        'ERR_RELEASE_REPLY',
-        'expected a release from the broker, found an answer that cannot be read',
-      );
+    : refusedError('ERR_RELEASE_REPLY', 'expected a release from the broker, found an answer that cannot be read');

@@ -1,6 +1,6 @@
 import { Args, Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/base.ts';
-import { allowSimulated } from '../cli/flags.ts';
+import { allowSimulated, endorsements } from '../cli/flags.ts';
 import { table } from '../cli/table.ts';
 import { printable } from '../core/printable.ts';
 
@@ -27,8 +27,13 @@ this EC2 instance. The image of a command (runtime.kind = "command") is asked at
     model: Flags.string({ required: true, helpValue: 'SEALED', description: 'sealed model' }),
     input: Flags.string({ required: true, helpValue: 'FILE|-', description: 'request (JSON)' }),
     tee: Flags.option({ options: TEES, default: 'simulated' as const, description: 'where to run' })(),
-    broker: Flags.string({ multiple: true, helpValue: 'URL', exclusive: ['broker-key'], description: 'broker to ask' }),
-    'broker-key': Flags.string({ helpValue: 'FILE', description: 'be the broker, in this process' }),
+    broker: Flags.string({ multiple: true, helpValue: 'URL', description: 'broker to ask' }),
+    'broker-key': Flags.string({
+      multiple: true,
+      helpValue: 'FILE',
+      description: 'be the broker with this key, in this process',
+    }),
+    endorsements,
     'allow-simulated': allowSimulated,
     receipt: Flags.string({ helpValue: 'FILE', description: 'write the receipt (AIR v1)' }),
     evidence: Flags.string({ helpValue: 'FILE', description: 'write the evidence' }),
@@ -89,7 +94,8 @@ this EC2 instance. The image of a command (runtime.kind = "command") is asked at
       input: flags.input,
       tee: flags.tee,
       brokers: flags.broker ?? [],
-      brokerKey: flags['broker-key'],
+      brokerKeys: flags['broker-key'] ?? [],
+      endorsements: flags.endorsements,
       allowSimulated: flags['allow-simulated'] ?? [],
       receipt: flags.receipt,
       evidence: flags.evidence,

@@ -1,36 +1,96 @@
 import { resolveSimulatedRoots } from '../attest/simulated-root.ts';
-import { usageError } from '../core/errors.ts';
+import { decodeRefusal } from '../broker/refusal.ts';
+import { AtomaError, EXIT, usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
 import type { BrokerPost } from '../launch/host.ts';
+import { readEndorsements } from './endorsements.ts';
 
 /** Who releases the model's key. */
 export interface BrokerWishes {
-  /** URLs of brokers, or the path of a broker's key: then the broker is this process. */
+  /** URLs of brokers, or paths of brokers' keys: then this process is those brokers. */
   brokers?: string[];
-  brokerKey?: string | undefined;
-  /** For the broker in this process: simulated roots that it accepts ("local" or fingerprints). */
+  brokerKeys?: string[];
+  /** For brokers in this process: simulated roots that they accept ("local" or fingerprints), a file or directory of endorsements. */
   allowSimulated?: string[];
+  endorsements?: string | undefined;
+  /** Hears of each of several brokers that does not answer or refuses. */
+  onNote?: (text: string) => void;
 }
 
-/** Throws `ERR_USAGE` (exit 2), and what reading the key throws. */
-export async function openBrokers({
-  brokers = [],
-  brokerKey,
-  allowSimulated = [],
-}: BrokerWishes): Promise<BrokerPost[]> {
-  if (brokerKey === undefined) {
-    if (brokers.length > 0) return brokers.map(remoteBroker);
+/** One way to each broker, in the order in which the enclave counts them. Throws `ERR_USAGE` (exit 2), and what reading files throws. */
+export async function openBrokers(wishes: BrokerWishes): Promise<BrokerPost[]> {
+  const { brokers = [], brokerKeys = [] } = wishes;
+  if (brokers.length + brokerKeys.length === 0) {
     throw usageError('ERR_USAGE', 'expected --broker URL or --broker-key FILE, found neither', {
       hint: 'somebody who holds a broker key has to release the model to the enclave',
     });
   }
-  const [{ Broker, handleBrokerRequest }, { readXWingPrivateKey }] = await Promise.all([
+  if (brokers.length + brokerKeys.length > 255) {
+    throw usageError('ERR_USAGE', `expected at most 255 brokers, found ${brokers.length + brokerKeys.length}`);
+  }
+  const posts = [...brokers.map(remoteBroker), ...(await ownBrokers(brokerKeys, wishes))];
+  // Of a single broker the enclave's error says everything.
+  return posts.length === 1 ? posts : posts.map((post, i) => watched(post, brokerName(wishes, i + 1), wishes.onNote));
+}
+
+/** What only the launcher knows is put into an error from inside: which address "broker 2" has. */
+export function nameBrokers(error: unknown, wishes: BrokerWishes): unknown {
+  if (!(error instanceof AtomaError)) return error;
+  const exit = Object.entries(EXIT).find(([, code]) => code === error.exitCode)?.[0] as keyof typeof EXIT;
+  const message = error.message.replace(/\bbroker (\d{1,3})\b/g, (_, number) => brokerName(wishes, Number(number)));
+  const { hint, details, cause } = error;
+  return new AtomaError(exit, error.code, message, {
+    ...(hint === undefined ? {} : { hint }),
+    ...(details === undefined ? {} : { details }),
+    cause,
+  });
+}
+
+function brokerName({ brokers = [], brokerKeys = [] }: BrokerWishes, number: number): string {
+  const address = [...brokers.map(withoutSecrets), ...brokerKeys][number - 1];
+  return address === undefined ? `broker ${number}` : `broker ${number} at ${address}`;
+}
+
+/** An address may carry a password. */
+function withoutSecrets(base: string): string {
+  const url = URL.parse(base);
+  return url === null ? base : `${url.origin}${url.pathname.replace(/\/$/, '')}`;
+}
+
+/** Says which of several brokers did not help, also where the others are enough. */
+const watched =
+  (post: BrokerPost, name: string, onNote: BrokerWishes['onNote']): BrokerPost =>
+  async (path, body) => {
+    try {
+      const reply = await post(path, body);
+      if (reply.status !== 200) onNote?.(`${name} refused: ${decodeRefusal(reply.status, reply.body).message}`);
+      return reply;
+    } catch (error) {
+      onNote?.(`${name} does not answer: ${error instanceof Error ? error.message : error}`);
+      throw error;
+    }
+  };
+
+async function ownBrokers(paths: string[], { allowSimulated = [], endorsements }: BrokerWishes): Promise<BrokerPost[]> {
+  if (paths.length === 0) return [];
+  const [{ Broker, handleBrokerRequest }, { readXWingPrivateKey }, own, roots] = await Promise.all([
     import('../broker/index.ts'),
     import('../keys/index.ts'),
+    endorsements === undefined ? undefined : readEndorsements(endorsements),
+    resolveSimulatedRoots(allowSimulated),
   ]);
-  const { seed, publicRaw } = readXWingPrivateKey(await readSmallFile(brokerKey, 'broker key'));
-  const broker = new Broker({ seed, publicRaw, allowSimulated: await resolveSimulatedRoots(allowSimulated) });
-  return [(path, body) => handleBrokerRequest(broker, 'POST', path, body)];
+  return Promise.all(
+    paths.map(async (path) => {
+      const { seed, publicRaw } = readXWingPrivateKey(await readSmallFile(path, 'broker key'));
+      const broker = new Broker({
+        seed,
+        publicRaw,
+        allowSimulated: roots,
+        ...(own === undefined ? {} : { endorsements: own }),
+      });
+      return (path: string, body: Uint8Array) => handleBrokerRequest(broker, 'POST', path, body);
+    }),
+  );
 }
 
 const BROKER_TIMEOUT_MS = 30_000;

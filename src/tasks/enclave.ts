@@ -8,7 +8,7 @@ import type { Enclave } from '../launch/enclave.ts';
 import { launch, type Tee, type TeeOptions } from '../launch/launch.ts';
 import type { QemuWishes } from '../launch/qemu-find.ts';
 import { measuredConfigTap } from '../nitro/index.ts';
-import { type BrokerWishes, openBrokers } from './brokers.ts';
+import { type BrokerWishes, nameBrokers, openBrokers } from './brokers.ts';
 import { besideManifest, nitroSubject, readManifest, requireDigest } from './image.ts';
 import { type MachineWishes, planMachine, requireMemory, requireNitroKernel } from './machine.ts';
 
@@ -77,6 +77,8 @@ export async function startEnclave(options: EnclaveOptions): Promise<StartedEncl
     onLog: options.onLog,
     onProgress: options.onProgress,
     bootTimeoutMs: options.bootTimeoutMs,
+  }).catch((error) => {
+    throw nameBrokers(error, options);
   });
   return { ...enclave, config: tap.config() };
 }
