@@ -9,4 +9,4 @@ export {
   policyFromJson,
 } from './policy.ts';
 export { type SealOptions, type SealResult, sealModel } from './seal.ts';
-export { type UnsealOptions, type UnsealResult, unsealFile } from './unseal.ts';
+export { type UnsealOptions, type UnsealResult, type UnsealSink, unsealFile } from './unseal.ts';

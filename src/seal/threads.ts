@@ -1,25 +1,19 @@
 import { availableParallelism } from 'node:os';
-import { Worker } from 'node:worker_threads';
-import { AtomaError, EXIT, type ExitCode } from '../core/errors.ts';
+import { AtomaError } from '../core/errors.ts';
 import { ioError } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
+import { runWorkers, workerEntry } from '../core/workers.ts';
 import { segmentPlain } from './floe.ts';
 import { type Job, runHasher } from './job.ts';
 import { newRing, RingView } from './ring.ts';
 import { segmentTotal } from './segments.ts';
-
-/** What a thread says when it ends: the hashing one its digests, one that failed what its error was made of. */
-export interface Report {
-  digests: Uint8Array[] | null;
-  failure: { ours: boolean; code: string; message: string; hint?: string; exitCode: ExitCode } | null;
-}
 
 /** Up to this many segments, starting threads costs more than it saves. */
 const SMALL = 8;
 /** One thread hashes and cannot keep more than two encrypting ones busy; without it, disks are what limits. */
 const MAX_HASHING = 3;
 const MAX_THREADS = 4;
-const entry = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url);
+const entry = workerEntry(import.meta.url, 'worker');
 
 export interface RunOptions {
   /** For people: "sealing". */
@@ -47,11 +41,8 @@ export async function runJob(work: Omit<Job, 'ring'>, options: RunOptions): Prom
   options.signal?.addEventListener('abort', stop);
   const timer = setInterval(report, 100);
   try {
-    const reports: Report[] = total <= SMALL ? [{ digests: runHasher(job), failure: null }] : await runThreads(job);
-    const failure = reports.find((r) => r.failure)?.failure;
-    if (failure) throw revive(failure);
-    const digests = reports.find((r) => r.digests)?.digests;
-    if (!digests) throw interrupted();
+    const digests = total <= SMALL ? runHasher(job) : (await runThreads(job))[0];
+    if (!digests || ring.stopped) throw interrupted();
     report();
     return digests.map((digest) => Buffer.from(digest));
   } catch (error) {
@@ -62,40 +53,11 @@ export async function runJob(work: Omit<Job, 'ring'>, options: RunOptions): Prom
   }
 }
 
-async function runThreads(job: Job): Promise<Report[]> {
+function runThreads(job: Job): Promise<(Uint8Array[] | null)[]> {
   const count = Math.min(job.ring.slots ? MAX_HASHING : MAX_THREADS, Math.max(2, availableParallelism()));
-  // All have ended before anything is reported: the caller may close and remove the files.
-  const ends = Array.from({ length: count }, (_, i) => thread(job, i === 0));
-  const settled = await Promise.allSettled(ends);
-  return settled.map((end) => {
-    if (end.status === 'rejected') throw end.reason;
-    return end.value;
-  });
+  const data = Array.from({ length: count }, (_, i) => ({ job, hashes: i === 0 }));
+  return runWorkers(entry, data, () => new RingView(job.ring, 0).stop());
 }
 
-function thread(job: Job, hashes: boolean): Promise<Report> {
-  return new Promise((resolve, reject) => {
-    const worker = new Worker(entry, { workerData: { job, hashes }, execArgv: [] });
-    let report: Report | undefined;
-    const fail = (error: unknown) => {
-      new RingView(job.ring, 0).stop();
-      reject(error);
-    };
-    worker.on('message', (message: Report) => {
-      report = message;
-    });
-    worker.on('error', fail);
-    worker.on('exit', (code) =>
-      report ? resolve(report) : fail(new Error(`a worker thread ended with code ${code}`)),
-    );
-  });
-}
-
-const interrupted = () => new AtomaError('unexpected', 'ERR_INTERRUPTED', 'interrupted; nothing was left half-written');
-
-function revive(failure: NonNullable<Report['failure']>): Error {
-  const { ours, code, message, hint, exitCode } = failure;
-  if (!ours) return Object.assign(new Error(message), { code });
-  const exit = (Object.keys(EXIT) as (keyof typeof EXIT)[]).find((name) => EXIT[name] === exitCode) ?? 'unexpected';
-  return new AtomaError(exit, code as `ERR_${string}`, message, hint ? { hint } : {});
-}
+const interrupted = () =>
+  new AtomaError('unexpected', 'ERR_INTERRUPTED', 'interrupted; nothing was left half-written');

@@ -7,12 +7,12 @@ import type { OnProgress } from '../core/progress.ts';
 import { stagingDirectory } from '../core/staging.ts';
 import { modelDigest } from '../model/model.ts';
 import { type ParsedHeader, verifyHeaderSignature } from './header.ts';
-import type { SealIndex } from './index-part.ts';
-import { checkDigest, openIndex, partOffsets, readHeader } from './open.ts';
+import type { IndexFile, SealIndex } from './index-part.ts';
+import { checkDigest, type ExtractSink, extract, openIndex, partOffsets, readHeader } from './open.ts';
 import { type PrivateKey, unwrapContentKey } from './recipients.ts';
 import { partAad } from './secrets.ts';
 import { type FileSource, fileSource } from './source.ts';
-import { type RunOptions, runJob } from './threads.ts';
+import { interrupted, type RunOptions, runJob } from './threads.ts';
 
 export interface UnsealOptions {
   sealed: string;
@@ -21,9 +21,19 @@ export interface UnsealOptions {
   owner?: Uint8Array | undefined;
   /** A directory that does not exist yet. */
   out: string;
+  /**
+   * Writes the files below `directory` in another form; their directories are there. Called when the index is authenticated; may
+   * refuse the files by throwing.
+   */
+  sink?: ((directory: string, files: IndexFile[]) => UnsealSink) | undefined;
   onProgress?: OnProgress | undefined;
   /** Aborting leaves nothing. */
   signal?: AbortSignal | undefined;
+}
+
+export interface UnsealSink extends ExtractSink {
+  /** Called once, after the last file or after a failure: lets go of what is open. */
+  end(): Promise<void>;
 }
 
 /** Hex; `files` is their number, `bytes` their size. */
@@ -56,11 +66,8 @@ export async function unsealFile(options: UnsealOptions): Promise<UnsealResult> 
     const partial = staging.path;
     try {
       await makeDirectories(partial, index);
-      await openParts(source, parsed, index, partial, run);
-      for (const { path, size, mode } of index.files) {
-        if (size === 0) await (await open(join(partial, path), 'wx')).close();
-        await chmod(join(partial, path), mode);
-      }
+      if (options.sink) await openInto(options.sink(partial, index.files), source, parsed, index, ck, run);
+      else await openAsTheyAre(source, parsed, index, partial, run);
       await refuseExisting(out, options.out);
       await rename(partial, out);
     } catch (error) {
@@ -78,6 +85,38 @@ export async function unsealFile(options: UnsealOptions): Promise<UnsealResult> 
     };
   } finally {
     await source.close();
+  }
+}
+
+async function openAsTheyAre(
+  source: FileSource,
+  parsed: ParsedHeader,
+  index: SealIndex,
+  directory: string,
+  run: RunOptions,
+): Promise<void> {
+  await openParts(source, parsed, index, directory, run);
+  for (const { path, size, mode } of index.files) {
+    if (size === 0) await (await open(join(directory, path), 'wx')).close();
+    await chmod(join(directory, path), mode);
+  }
+}
+
+async function openInto(
+  sink: UnsealSink,
+  source: FileSource,
+  parsed: ParsedHeader,
+  index: SealIndex,
+  ck: Uint8Array,
+  { phase, onProgress, signal }: RunOptions,
+): Promise<void> {
+  try {
+    await extract(source, parsed, index, ck, sink, (progress) => {
+      if (signal?.aborted) throw interrupted();
+      onProgress?.({ ...progress, phase });
+    });
+  } finally {
+    await sink.end();
   }
 }
 
