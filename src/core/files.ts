@@ -84,7 +84,7 @@ const busy = (path: string) =>
  * A file takes the place of what has its name. That must not be a device, a pipe or a directory: renaming over /dev/null, as
  * root may, would take it from everybody on the machine.
  */
-async function requireReplaceable(path: string): Promise<void> {
+export async function requireReplaceable(path: string): Promise<void> {
   const there = await stat(path).catch(() => null);
   if (there === null || there.isFile()) return;
   const found = there.isDirectory() ? 'a directory' : 'a device, a pipe or a socket';
@@ -178,7 +178,8 @@ export function ioError(error: unknown, doing: string): Error {
   }
 }
 
-async function syncDirectory(path: string): Promise<void> {
+/** Makes a rename in a directory last. */
+export async function syncDirectory(path: string): Promise<void> {
   const handle = await open(path, 'r');
   try {
     await handle.sync();

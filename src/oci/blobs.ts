@@ -116,7 +116,7 @@ export async function readDocument(
 
 export const wrongDigest = (what: string, expected: string, found: string): AtomaError =>
   negativeError('ERR_OCI_DIGEST', `${what} is another than expected: expected ${expected}, found ${found}`, {
-    hint: 'the image was replaced, damaged or tampered with; do not build from it before you know which',
+    hint: 'it was replaced, damaged or tampered with: do not use it before you know which',
     details: { expected, found },
   });
 

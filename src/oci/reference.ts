@@ -62,6 +62,24 @@ export function referenceText(reference: ImageReference): string {
   return `oci:${registry}/${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`;
 }
 
+/** A place in a registry, as `atoma-tee push` and `pull` take it. At least one of tag and digest is there. */
+export type RegistryReference = Extract<ImageReference, { kind: 'oci' }>;
+
+/**
+ * Reads `REGISTRY/REPOSITORY:TAG` or `@DIGEST`, with or without "oci:" before it. No tag is guessed. Throws `ERR_OCI_REFERENCE`
+ * (exit 2).
+ */
+export function parseRegistryReference(text: string): RegistryReference {
+  const rest = text.replace(/^oci:/, '');
+  const fail = (_: string, found: string, hint?: string) =>
+    bad(text, found, hint, 'REGISTRY/REPOSITORY:TAG or @DIGEST');
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: those are what is looked for
+  if (text.length > MAX_TEXT || /[\x00-\x1f\x7f]/.test(text)) throw fail(text, 'no such name');
+  const reference = remote(text, rest, fail);
+  if (!/[:@]/.test(rest.slice(rest.indexOf('/')))) throw fail(text, 'no tag', 'name one: nothing is guessed');
+  return reference;
+}
+
 function local(kind: 'docker-archive' | 'oci-layout', text: string, rest: string, projectDir: string): ImageReference {
   const colon = rest.indexOf(':');
   const path = colon === -1 ? rest : rest.slice(0, colon);
@@ -72,24 +90,24 @@ function local(kind: 'docker-archive' | 'oci-layout', text: string, rest: string
   return { kind, path: resolve(projectDir, path), tag };
 }
 
-function remote(text: string, rest: string): ImageReference {
+function remote(text: string, rest: string, fail = bad): RegistryReference {
   const slash = rest.indexOf('/');
   const first = slash === -1 ? rest : rest.slice(0, slash);
   if (CREDENTIALS.test(rest)) {
     // The reference goes into the lock and the manifest, which are there to be published.
-    const hint = 'leave them out of enclave.toml: log in (docker login, skopeo login) instead';
-    throw bad(text, 'credentials', hint);
+    const hint = 'leave them out: log in (docker login, skopeo login) instead';
+    throw fail(text, 'credentials', hint);
   }
-  if (rest.startsWith('//')) throw bad(text, 'a URL', 'leave "//" out: oci:REGISTRY/REPOSITORY:TAG');
+  if (rest.startsWith('//')) throw fail(text, 'a URL', 'leave "//" out: oci:REGISTRY/REPOSITORY:TAG');
   // "ubuntu/python" has no registry: a registry shows itself by a dot or a port, or is localhost, as in Docker.
   if (slash === -1 || !/[.:]|^localhost$/i.test(first) || !REGISTRY.test(first) || !URL.canParse(`https://${first}`)) {
-    throw bad(text, 'no registry', 'the registry comes first and is never guessed: oci:REGISTRY/REPOSITORY:TAG');
+    throw fail(text, 'no registry', 'the registry comes first and is never guessed: oci:REGISTRY/REPOSITORY:TAG');
   }
   const [, name = '', tag, digest] = /^([^:@]*)(?::([^@]*))?(?:@(.*))?$/.exec(rest.slice(slash + 1)) ?? [];
-  if (name.length > MAX_NAME || !REPOSITORY.test(name)) throw bad(text, 'a repository name that no registry takes');
-  if (tag !== undefined && !TAG.test(tag)) throw bad(text, 'a tag that no registry takes');
+  if (name.length > MAX_NAME || !REPOSITORY.test(name)) throw fail(text, 'a repository name that no registry takes');
+  if (tag !== undefined && !TAG.test(tag)) throw fail(text, 'a tag that no registry takes');
   if (digest !== undefined && !isDigest(digest))
-    throw bad(text, 'a malformed digest', 'a digest is sha256: and 64 hex digits');
+    throw fail(text, 'a malformed digest', 'a digest is sha256: and 64 hex digits');
   const at = { kind: 'oci' as const, registry: first.toLowerCase(), repository: name };
   if (digest !== undefined) return tag === undefined ? { ...at, digest } : { ...at, tag, digest };
   return { ...at, tag: tag ?? 'latest' };
@@ -102,9 +120,12 @@ const withoutSecret = (text: string): string => {
   return kind + text.slice(kind.length).replace(CREDENTIALS, '***@');
 };
 
-const bad = (text: string, found: string, hint?: string) =>
+const IMAGE =
+  'a container image (docker-archive:PATH[:NAME:TAG], oci-layout:PATH[:TAG], oci:REGISTRY/REPOSITORY[:TAG|@DIGEST] or dir:PATH)';
+
+const bad = (text: string, found: string, hint?: string, expected = IMAGE) =>
   usageError(
     'ERR_OCI_REFERENCE',
-    `expected a container image (docker-archive:PATH[:NAME:TAG], oci-layout:PATH[:TAG], oci:REGISTRY/REPOSITORY[:TAG|@DIGEST] or dir:PATH), found ${found} in ${JSON.stringify(withoutSecret(text).slice(0, 200))}`,
+    `expected ${expected}, found ${found} in ${JSON.stringify(withoutSecret(text).slice(0, 200))}`,
     hint === undefined ? {} : { hint },
   );

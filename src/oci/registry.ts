@@ -8,15 +8,13 @@ import { parseDigest } from './digest.ts';
 import { type BlobStore, type DocumentName, imageAt } from './image.ts';
 import { malformed, shown } from './json.ts';
 import { INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST } from './manifest.ts';
-import { type ImageReference, referenceText } from './reference.ts';
+import { type RegistryReference, referenceText } from './reference.ts';
 import { RegistryClient } from './registry-client.ts';
 import { fetchDocument } from './registry-document.ts';
 import { download } from './registry-download.ts';
 import { LIMITS, type RegistryLimits } from './registry-http.ts';
 import { canonicalName } from './registry-names.ts';
 import type { OpenedImage, OpenOptions } from './source.ts';
-
-type RegistryReference = Extract<ImageReference, { kind: 'oci' }>;
 
 const MANIFEST = [...MANIFEST_TYPES, ...INDEX_TYPES].join(', ');
 const ANYTHING = '*/*';
