@@ -1,7 +1,7 @@
 import { chmod, lstat, mkdir, open, rename } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { hex } from '../core/bytes.ts';
-import { usageError } from '../core/errors.ts';
+import { AtomaError, usageError } from '../core/errors.ts';
 import { ioError } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { stagingDirectory } from '../core/staging.ts';
@@ -12,7 +12,7 @@ import { checkDigest, type ExtractSink, extract, openIndex, partOffsets, readHea
 import { type PrivateKey, unwrapContentKey } from './recipients.ts';
 import { partAad } from './secrets.ts';
 import { type FileSource, fileSource } from './source.ts';
-import { interrupted, type RunOptions, runJob } from './threads.ts';
+import { type RunOptions, runJob } from './threads.ts';
 
 export interface UnsealOptions {
   sealed: string;
@@ -112,7 +112,9 @@ async function openInto(
 ): Promise<void> {
   try {
     await extract(source, parsed, index, ck, sink, (progress) => {
-      if (signal?.aborted) throw interrupted();
+      if (signal?.aborted) {
+        throw new AtomaError('unexpected', 'ERR_INTERRUPTED', 'interrupted; nothing was left half-written');
+      }
       onProgress?.({ ...progress, phase });
     });
   } finally {
