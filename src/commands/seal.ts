@@ -1,15 +1,17 @@
 import { Args, Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/base.ts';
-import { allowSimulated, parseTime } from '../cli/flags.ts';
+import { policyFlags, policyWishes, recipientFlags, whoCanOpen } from '../cli/seal-flags.ts';
 import { size, table } from '../cli/table.ts';
 
 export default class Seal extends BaseCommand {
   static override summary = 'Encrypt a model so that only an enclave with the expected measurement can open it.';
   static override description = `\
-The measurement is recomputed from the image beside the manifest, and the model must be the one that the image
-measured. With one broker, that broker can open the model: it is fully trusted with it.`;
+Measurements are recomputed from the images beside the manifest, and the model must be the one that they measured. With
+--threshold 1 every broker can open the model: each is fully trusted with it. With --threshold T, T of them together can.`;
   static override examples = [
     '<%= config.bin %> seal model --manifest dist/build.intoto.json --sign owner.key --to broker.key.pub --recovery recovery.key.pub --out model.sealed',
+    '<%= config.bin %> seal model --manifest dist/build.intoto.json --sign owner.key --to a.pub --to b.pub --to c.pub --threshold 2 --recovery recovery.key.pub --out model.sealed',
+    '<%= config.bin %> seal model --manifest dist/build.intoto.json --sign owner.key --to broker.key.pub --bind signer --out model.sealed',
     '<%= config.bin %> seal model --manifest dist/build.intoto.json --sign owner.key --to broker.key.pub --allow-simulated local --out model.sealed',
   ];
   static override args = { model: Args.string({ required: true, description: 'model file or directory' }) };
@@ -17,22 +19,10 @@ measured. With one broker, that broker can open the model: it is fully trusted w
     manifest: Flags.string({
       required: true,
       helpValue: 'FILE',
-      description: 'build.intoto.json, its image beside it',
+      description: 'build.intoto.json, its images beside it',
     }),
     sign: Flags.string({ required: true, helpValue: 'OWNER.key', description: 'owner key, as measured in the image' }),
-    to: Flags.string({
-      required: true,
-      multiple: true,
-      helpValue: 'BROKER.pub',
-      description: 'broker that may release the key',
-    }),
-    threshold: Flags.integer({
-      default: 1,
-      min: 1,
-      max: 255,
-      helpValue: 'T',
-      description: 'how many of the brokers it takes; fewer learn nothing',
-    }),
+    ...recipientFlags,
     recovery: Flags.string({ helpValue: 'FILE.pub', description: 'recovery key: opens the file without a broker' }),
     out: Flags.string({ required: true, helpValue: 'FILE' }),
     reuse: Flags.string({
@@ -46,15 +36,7 @@ measured. With one broker, that broker can open the model: it is fully trusted w
       description: 'recovery key (private) of that older sealed model',
     }),
     rehash: Flags.boolean({ description: 'digest every file anew: believe nothing that was remembered' }),
-    policy: Flags.string({
-      helpValue: 'FILE',
-      exclusive: ['accept-tcb', 'platform', 'not-after', 'allow-simulated'],
-      description: 'release policy as JSON, instead of the flags below',
-    }),
-    'accept-tcb': Flags.string({ multiple: true, helpValue: 'STATUS', description: 'TCB status besides UpToDate' }),
-    platform: Flags.string({ multiple: true, helpValue: 'ID', description: 'allow-listed platform id' }),
-    'not-after': Flags.string({ helpValue: 'TIME', description: "no release after this, by the broker's clock" }),
-    'allow-simulated': allowSimulated,
+    ...policyFlags,
   };
 
   async run() {
@@ -68,26 +50,14 @@ measured. With one broker, that broker can open the model: it is fully trusted w
       threshold: flags.threshold,
       recovery: flags.recovery,
       out: flags.out,
-      policyFile: flags.policy,
-      acceptTcb: flags['accept-tcb'],
-      platforms: flags.platform,
-      notAfter: flags['not-after'] === undefined ? undefined : parseTime(flags['not-after']),
-      allowSimulated: flags['allow-simulated'] ?? [],
       reuse: flags.reuse === undefined ? undefined : { sealed: flags.reuse, key: flags.key ?? '' },
       rehash: flags.rehash,
+      ...policyWishes(flags),
       onProgress: this.onProgress,
     });
     for (const warning of result.warnings) this.note(warning);
     this.log(`sealed ${result.path} (${size(result.size)})`);
-    this.log(
-      table([
-        ['seal id', result.sealId],
-        ['model', result.model],
-        ['opens in', result.simulated ? 'the SIMULATED TEE only' : 'enclaves with the measurement of the manifest'],
-        ['brokers', result.brokers.join(', ')],
-        ['recovery', result.recovery ?? 'none: if the broker key is lost, this file is lost'],
-      ]),
-    );
+    this.log(table([['seal id', result.sealId], ['model', result.model], ...whoCanOpen(result)]));
     return result;
   }
 }

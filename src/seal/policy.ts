@@ -2,7 +2,7 @@ import * as z from 'zod';
 import { hex, isZero } from '../core/bytes.ts';
 import { decodeCbor, encodeCbor } from '../core/cbor.ts';
 import { type AtomaError, usageError } from '../core/errors.ts';
-import { registerLength } from '../core/measurement.ts';
+import { type NitroMeasurement, registerLength, type SgxMeasurement } from '../core/measurement.ts';
 
 /** A release policy as one person reads it; every register and id is lower-case hex. sealed-model.md, "Release policy". */
 export interface Policy {
@@ -131,6 +131,45 @@ export function checkPolicy(value: unknown): Policy {
   }
   return result.data;
 }
+
+/** What a policy names of an image: its own measurement, or whoever signed it. */
+export type Binding = 'image' | 'signer';
+
+/**
+ * The alternative of a policy that an image is accepted by. Bound to its signer, a rebuilt image needs no new header: Nitro by PCR8, SGX by
+ * MRSIGNER and product. SGX versions below `minIsvsvn` (default: the image's own) are refused either way. Throws `ERR_POLICY_UNSIGNED`,
+ * `ERR_POLICY_INVALID` (exit 2).
+ */
+export function measurementPolicy(
+  measurement: NitroMeasurement | SgxMeasurement,
+  { bind, minIsvsvn }: { bind: Binding; minIsvsvn?: number | undefined },
+): NitroPolicy | SgxPolicy {
+  if (measurement.tee === 'nitro') {
+    if (bind === 'image') return measurement;
+    const { pcr8 } = measurement;
+    if (pcr8 !== undefined) return { tee: 'nitro', pcr8 };
+    throw usageError('ERR_POLICY_UNSIGNED', 'expected a signed image to name its signer, found one without PCR8', {
+      hint: 'sign = { cert, key } in the [nitro] table of enclave.toml, or `nitro sign`',
+    });
+  }
+  const { mrenclave, mrsigner, isvprodid, isvsvn } = measurement;
+  if (minIsvsvn !== undefined && minIsvsvn > isvsvn) {
+    throw invalid(
+      `min_isvsvn is ${minIsvsvn}, but the image's isvsvn is ${isvsvn}: it could not open the model itself`,
+    );
+  }
+  const signer = { mrsigner, isvprodid, min_isvsvn: minIsvsvn ?? isvsvn };
+  return bind === 'image' ? { tee: 'sgx', mrenclave, ...signer } : { tee: 'sgx', ...signer };
+}
+
+/** Whether a policy accepts whatever one key signed: some alternative names no image. */
+export const bindsSigner = ({ any }: Policy): boolean =>
+  any.some((alternative) => {
+    const { tee, ...registers } = alternative.tee === 'simulated' ? alternative.of : alternative;
+    return tee === 'nitro'
+      ? !('pcr0' in registers && registers.pcr0)
+      : !('mrenclave' in registers && registers.mrenclave);
+  });
 
 /** Reads a policy file (JSON). Errors as checkPolicy. */
 export function policyFromJson(json: string): Policy {
