@@ -4,7 +4,7 @@ import { allowSimulated, endorsements } from '../cli/flags.ts';
 import { table } from '../cli/table.ts';
 import { printable } from '../core/printable.ts';
 
-const TEES = ['simulated', 'qemu', 'nitro'] as const;
+const TEES = ['simulated', 'qemu', 'nitro', 'gramine'] as const;
 const MACHINE = 'MACHINE (--tee qemu, --tee nitro)';
 
 export default class Run extends BaseCommand {
@@ -14,7 +14,8 @@ export default class Run extends BaseCommand {
 The input is an Open Inference Protocol v2 request; the enclave gets the file's bytes verbatim, and its receipt covers
 them. --tee simulated really runs what was measured, isolated by Linux namespaces; --tee qemu boots it, kernel and all, in
 the best QEMU there is and says which; neither proves anything about hardware. --tee nitro runs it in a Nitro enclave of
-this EC2 instance. The image of a command (runtime.kind = "command") is asked at --path.`;
+this EC2 instance; --tee gramine runs the project's Gramine image, in an SGX enclave where this machine has SGX, else
+without any TEE and SIMULATED. The image of a command (runtime.kind = "command") is asked at --path.`;
   static override examples = [
     '<%= config.bin %> run dist/build.intoto.json --model model.sealed --input request.json --broker-key broker.key --allow-simulated local --receipt receipt.cbor --evidence evidence.json --response response.json',
     'cat request.json | <%= config.bin %> run dist/build.intoto.json --model model.sealed --input - --broker http://127.0.0.1:8700 --json',
@@ -75,6 +76,12 @@ this EC2 instance. The image of a command (runtime.kind = "command") is asked at
       description: 'how long the program may take to appear',
       helpGroup: MACHINE,
     }),
+    gramine: Flags.directory({
+      exists: true,
+      helpValue: 'DIR',
+      description: 'prefix of a Gramine installation [default: ATOMA_TEE_GRAMINE, then PATH]',
+      helpGroup: 'GRAMINE (--tee gramine)',
+    }),
     'debug-mode': Flags.boolean({
       description: 'nitro: an enclave whose console can be read, and its memory too: NO SECRETS ARE SAFE in it',
       helpGroup: MACHINE,
@@ -107,6 +114,7 @@ this EC2 instance. The image of a command (runtime.kind = "command") is asked at
       cpus: flags.cpus,
       machine: flags.machine,
       accel: flags.accel,
+      gramine: flags.gramine,
       debugMode: flags['debug-mode'],
       force: flags.force,
       bootTimeoutMs: flags['boot-timeout'] === undefined ? undefined : flags['boot-timeout'] * 1000,
@@ -115,7 +123,7 @@ this EC2 instance. The image of a command (runtime.kind = "command") is asked at
       onProgress: this.onProgress,
     });
     const { launcher, reply } = result;
-    if (launcher.kind === 'nitro' && launcher.debug) {
+    if ((launcher.kind === 'nitro' || launcher.kind === 'gramine') && launcher.debug) {
       this.note(
         'DEBUG: the enclave ran in debug mode, in which its memory can be read; no verifier takes its evidence',
       );

@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { SimulatedAttester } from '../attest/simulated-attester.ts';
 import { AtomaError } from '../core/errors.ts';
-import type { NitroMeasurement, SimulatedMeasurement } from '../core/measurement.ts';
+import type { NitroMeasurement, SgxMeasurement, SimulatedMeasurement } from '../core/measurement.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { type CallOptions, call, type Reply } from '../enclave/http2.ts';
 import { type MeasuredEif, requireCrc, type StreamOptions } from '../nitro/index.ts';
@@ -10,19 +10,23 @@ import { type HostChannel, type HostServices, serveEnclave } from './host.ts';
 import type { Stopwatch } from './stopwatch.ts';
 
 /** What every launcher takes. */
-export interface LaunchOptions {
-  /** Path of the image. */
-  eif: string;
+export interface AnyLaunchOptions {
   host: HostServices;
-  /** Listens to the ramdisks as they are measured: `streamEif`. */
-  tap?: StreamOptions['onRamdisk'];
-  /** Judges the measured image before anything of it is executed; throws to refuse it. */
-  accept?: (image: MeasuredEif) => void;
   /** Lines that the kernel, the init and the program print. */
   onLog?: ((line: string) => void) | undefined;
   onProgress?: OnProgress | undefined;
   /** From the first instruction to the program's connection; the default is the launcher's. */
   bootTimeoutMs?: number | undefined;
+}
+
+/** What the launchers of Nitro images take. */
+export interface LaunchOptions extends AnyLaunchOptions {
+  /** Path of the image. */
+  eif: string;
+  /** Listens to the ramdisks as they are measured: `streamEif`. */
+  tap?: StreamOptions['onRamdisk'];
+  /** Judges the measured image before anything of it is executed; throws to refuse it. */
+  accept?: (image: MeasuredEif) => void;
 }
 
 /** What an enclave runs on: the shape in `run --json`. */
@@ -36,13 +40,13 @@ export type Launcher =
       memoryMib: number;
       cpus: number;
     }
-  | { kind: 'nitro'; enclave: string; cid: number; debug: boolean; memoryMib: number; cpus: number };
+  | { kind: 'nitro'; enclave: string; cid: number; debug: boolean; memoryMib: number; cpus: number }
+  | { kind: 'gramine'; mode: 'sgx' | 'direct'; version?: string; debug: boolean };
 
 /** An enclave that serves. */
 export interface Enclave {
-  image: MeasuredEif;
   launcher: Launcher;
-  measurement: SimulatedMeasurement | NitroMeasurement;
+  measurement: SimulatedMeasurement | NitroMeasurement | SgxMeasurement;
   /** Milliseconds per step, launcher's and enclave's, in order. */
   timings: Record<string, number>;
   /** One request to the program inside. */

@@ -77,7 +77,6 @@ export async function launchNitro(options: NitroOptions): Promise<Enclave> {
     const served = await serve({ connected, dead, attester: undefined }, options.host, undo, clock);
     return {
       ...served,
-      image,
       launcher: { kind: 'nitro', enclave: id, cid, debug, memoryMib, cpus },
       measurement: image.measurement,
       exited,

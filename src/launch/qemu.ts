@@ -145,7 +145,6 @@ async function boot(attempt: Attempt): Promise<Enclave> {
     attempt.undo.add(undo.run);
     return {
       ...served,
-      image: files.image,
       launcher: { kind: 'qemu', machine: qemu.machine, version: qemu.version, accel, memoryMib, cpus },
       measurement: { tee: 'simulated', root: options.root.fingerprint, of: files.image.measurement },
       exited,

@@ -75,7 +75,6 @@ export async function launchSimulated(options: SimulatedOptions): Promise<Enclav
     const served = await serve({ connected, dead, attester }, options.host, undo, clock);
     return {
       ...served,
-      image,
       launcher: { kind: 'simulated' },
       measurement: { tee: 'simulated', root: options.root.fingerprint, of: image.measurement },
       exited: ended,

@@ -23,10 +23,17 @@ export function besideManifest(manifest: string, name: string): string {
 }
 
 /** The Nitro image of a manifest. Throws `ERR_MANIFEST_NO_IMAGE` (exit 2). */
-export function nitroSubject(statement: Statement): Statement['subject'][number] {
-  const subject = statement.subject.find(({ name }) => name.endsWith('.eif'));
+export const nitroSubject = (statement: Statement) => imageSubject(statement, '.eif', 'a Nitro image');
+
+/** The Gramine image of a manifest. Throws `ERR_MANIFEST_NO_IMAGE` (exit 2). */
+export const gramineSubject = (statement: Statement) => imageSubject(statement, '.manifest.sgx', 'a Gramine image');
+
+function imageSubject({ subject: subjects }: Statement, suffix: string, what: string): Statement['subject'][number] {
+  const subject = subjects.find(({ name }) => name.endsWith(suffix));
   if (subject) return subject;
-  throw usageError('ERR_MANIFEST_NO_IMAGE', 'expected a Nitro image (NAME.eif) in the build manifest, found none');
+  throw usageError('ERR_MANIFEST_NO_IMAGE', `expected ${what} (NAME${suffix}) in the build manifest, found none`, {
+    hint: '`atoma-tee build --target` says what is built',
+  });
 }
 
 export interface BuiltImage {
@@ -68,7 +75,11 @@ export async function loadImages(
 }
 
 /** Throws `ERR_IMAGE_DIGEST` (exit 3) where a measured image is not the one that a manifest names. */
-export function requireDigest({ digest }: Statement['subject'][number], { sha256 }: MeasuredEif, path: string): void {
+export function requireDigest(
+  { digest }: Statement['subject'][number],
+  { sha256 }: { sha256?: string | undefined },
+  path: string,
+): void {
   if (sha256 !== undefined && sha256 === digest.sha256) return;
   throw negativeError(
     'ERR_IMAGE_DIGEST',

@@ -1,6 +1,6 @@
 import { usageError } from '../core/errors.ts';
 import { AtomicFile, readSmallFile } from '../core/files.ts';
-import type { NitroMeasurement, SimulatedMeasurement } from '../core/measurement.ts';
+import type { NitroMeasurement, SgxMeasurement, SimulatedMeasurement } from '../core/measurement.ts';
 import type { Launcher } from '../launch/enclave.ts';
 import { type EnclaveOptions, startEnclave } from './enclave.ts';
 import {
@@ -31,7 +31,7 @@ export interface RunResult extends Answer {
   receipt?: string;
   evidence?: string;
   response?: string;
-  measurement: SimulatedMeasurement | NitroMeasurement;
+  measurement: SimulatedMeasurement | NitroMeasurement | SgxMeasurement;
   launcher: Launcher;
   /** Milliseconds. */
   timings: Record<string, number>;

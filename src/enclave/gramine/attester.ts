@@ -2,7 +2,7 @@ import { parseQuote } from '../../attest/dcap/quote.ts';
 import { isDebug } from '../../attest/dcap/quote-checks.ts';
 import type { SgxReport } from '../../attest/dcap/report.ts';
 import { equalBytes, hex } from '../../core/bytes.ts';
-import { AtomaError } from '../../core/errors.ts';
+import { missingError } from '../../core/errors.ts';
 import type { EnclaveAttester } from '../attester.ts';
 import type { Channel } from '../channel.ts';
 import { say } from '../log.ts';
@@ -69,4 +69,4 @@ function readQuote(device: GramineDevice, reportData: Uint8Array): OwnQuote {
   return { quote, report: body.report, debug: isDebug(body) };
 }
 
-const attesterError = (why: string) => new AtomaError('unexpected', 'ERR_ATTESTER', `/dev/attestation: ${why}`);
+const attesterError = (why: string) => missingError('ERR_ATTESTER', `/dev/attestation: ${why}`);

@@ -1,6 +1,6 @@
 import { closeSync, existsSync, openSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { AtomaError } from '../../core/errors.ts';
+import { type AtomaError, missingError } from '../../core/errors.ts';
 
 /**
  * Gramine's attestation device: files of its own under /dev/attestation (libos/src/fs/dev/attestation.c of Gramine 1.9).
@@ -45,10 +45,10 @@ export function findGramine(root = '/'): GramineDevice | undefined {
   };
 }
 
-/** `ERR_ATTESTER` (exit 1): the device is there and does not do its part. */
+/** `ERR_ATTESTER` (exit 5): the device is there and does not do its part. */
 export const deviceError = (name: string, cause: unknown): AtomaError => {
   const why = cause instanceof Error ? ((cause as NodeJS.ErrnoException).code ?? cause.message) : String(cause);
-  return new AtomaError('unexpected', 'ERR_ATTESTER', `Gramine's /dev/attestation/${name} does not work: ${why}`, {
+  return missingError('ERR_ATTESTER', `Gramine's /dev/attestation/${name} does not work: ${why}`, {
     cause,
     ...(name === 'quote' ? { hint: 'does the quoting service (aesmd) of this machine run, and reach its PCCS?' } : {}),
   });
