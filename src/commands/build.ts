@@ -6,15 +6,16 @@ import { size, table } from '../cli/table.ts';
 export default class Build extends BaseCommand {
   static override summary = 'Build the enclave images of a project, byte for byte reproducibly.';
   static override description =
-    'Writes NAME.eif, build.intoto.json (the build manifest) and measurements.json. The model is measured, not contained.';
+    'Writes NAME.eif (nitro); NAME.manifest.sgx, NAME.sig, NAME.gramine and NAME.oci (gramine); build.intoto.json (the build manifest) and measurements.json. The model is measured, not contained.';
   static override examples = [
     '<%= config.bin %> build examples/digits',
     '<%= config.bin %> build --offline --out /tmp/out --json',
+    '<%= config.bin %> build --target gramine',
   ];
   static override args = { dir: Args.string({ default: '.', description: 'project directory' }) };
   static override flags = {
     target: Flags.option({
-      options: ['nitro'] as const,
+      options: ['nitro', 'gramine'] as const,
       multiple: true,
       description: 'default: targets in enclave.toml',
     })(),
@@ -39,12 +40,21 @@ export default class Build extends BaseCommand {
     for (const warning of result.warnings) this.note(`warning: ${warning}`);
     if (flags['nitro-cli-json']) {
       const { nitroCliMeasurements } = await import('../nitro/index.ts');
-      for (const { measurement } of result.images) this.log(nitroCliMeasurements(measurement));
+      for (const image of result.images)
+        if (image.target === 'nitro') this.log(nitroCliMeasurements(image.measurement));
       return result;
     }
     for (const image of result.images) {
       this.log(`built ${image.path} (${size(image.size)})`);
-      this.log(table([['sha256', image.sha256], ...measurementRows(image.measurement)]));
+      const more: [string, string][] =
+        image.target === 'gramine'
+          ? [
+              ['sigstruct', image.sigstruct],
+              ['root', image.directory],
+              ['OCI layout', image.layout],
+            ]
+          : [];
+      this.log(table([['sha256', image.sha256], ...measurementRows(image.measurement), ...more]));
     }
     this.log(`manifest ${result.manifest}`);
     return result;

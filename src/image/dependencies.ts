@@ -1,5 +1,5 @@
 import { entryDigest } from './fetch.ts';
-import { type Lock, type LockEntry, lockEntries } from './lock-file.ts';
+import { type GramineEntry, type Lock, type LockEntry, lockEntries } from './lock-file.ts';
 
 /** Every input of a lock as an in-toto ResourceDescriptor: package URL or name, and digest. */
 export function lockDependencies(lock: Lock) {
@@ -16,8 +16,18 @@ export function lockDependencies(lock: Lock) {
       return { name: reference, digest: { [algorithm]: hex } };
     }),
     ...(lock.kernel ? [{ name: `linux ${lock.kernel.version}, small`, digest: { sha256: lock.kernel.sha256 } }] : []),
+    ...(lock.gramine ? gramineLibraries(lock.gramine) : []),
     own('templates/nitro/init', init),
     own('dist/enclave/program.mjs', program),
+  ];
+}
+
+/** No package of any registry: where they came from is each builder's affair. */
+function gramineLibraries({ version, libpal, libsysdb }: GramineEntry) {
+  const of = version === undefined ? 'pkg:generic/gramine' : `pkg:generic/gramine@${encodeURIComponent(version)}`;
+  return [
+    { uri: `${of}#sgx/libpal.so`, digest: { sha256: libpal.sha256 } },
+    { uri: `${of}#libsysdb.so`, digest: { sha256: libsysdb.sha256 } },
   ];
 }
 

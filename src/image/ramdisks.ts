@@ -6,8 +6,6 @@ import type { Cache } from './cache.ts';
 import { requireUnder, type TreeEntry } from './cpio.ts';
 import type { TreeFile } from './tree.ts';
 
-/** Everything of the application lies below it; the init switches into it. */
-
 /** Mount points of the application's root: what the init and the simulated TEE mount on (templates/nitro/init). */
 const MOUNT_POINTS = ['dev', 'proc', 'run', 'sys', 'tmp'];
 
@@ -15,7 +13,8 @@ const MOUNT_POINTS = ['dev', 'proc', 'run', 'sys', 'tmp'];
  * Sorts after everything else in ramdisk 1 ("~" is the last printable character of ASCII): a kernel that runs out of
  * memory while it unpacks leaves it out, and the init looks for it.
  */
-const SENTINEL: OwnFile = { path: `${IMAGE_ROOT}/~complete`, mode: 0o644, content: Buffer.from('complete\n') };
+export const SENTINEL_PATH = `${IMAGE_ROOT}/~complete`;
+const SENTINEL: OwnFile = { path: SENTINEL_PATH, mode: 0o644, content: Buffer.from('complete\n') };
 
 /** A file that is not a package's. */
 export interface OwnFile {

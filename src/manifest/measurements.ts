@@ -38,23 +38,60 @@ const part = z.strictObject({
   files: z.array(file).optional(),
 });
 
+const nitroImage = z.strictObject({
+  target: z.literal('nitro'),
+  /** Beside this document. */
+  file: z.string().min(1),
+  size: z.int().min(0),
+  sha256: hexOf(32),
+  measurement: nitro,
+  parts: z.array(part),
+});
+
+const sgx = z.strictObject({
+  tee: z.literal('sgx'),
+  mrenclave: hexOf(32),
+  mrsigner: hexOf(32),
+  isvprodid: z.int().min(0).max(0xffff),
+  isvsvn: z.int().min(0).max(0xffff),
+});
+
+/** What MRENCLAVE covers, area by area, as `inspect --layout` prints them. */
+const area = z.strictObject({
+  /** "manifest", "ssa", "tcs", "tls", "stack0".., "sig_stack0".., "pal", "free". */
+  name: z.string().min(1),
+  /** Hex, "0x10000". */
+  address: z.string().regex(/^0x[0-9a-f]+$/),
+  size: z.int().min(0),
+  flags: z.string(),
+  sha256: hexOf(32),
+});
+const pinned = z.strictObject({ size: z.int().min(0), sha256: hexOf(32) });
+
+const gramineImage = z.strictObject({
+  target: z.literal('gramine'),
+  /** The signed manifest, beside this document. */
+  file: z.string().min(1),
+  size: z.int().min(0),
+  sha256: hexOf(32),
+  measurement: sgx,
+  sigstruct: pinned.extend({ file: z.string().min(1) }),
+  libpal: pinned,
+  libsysdb: pinned,
+  parts: z.array(area),
+  /** What is in the image's root. The manifest trusts every file of it, and nothing else. */
+  files: z.array(file),
+});
+
 const schema = z.strictObject({
   version: z.literal(1),
-  images: z.array(
-    z.strictObject({
-      target: z.literal('nitro'),
-      /** Beside this document. */
-      file: z.string().min(1),
-      size: z.int().min(0),
-      sha256: hexOf(32),
-      measurement: nitro,
-      parts: z.array(part),
-    }),
-  ),
+  images: z.array(z.discriminatedUnion('target', [nitroImage, gramineImage])),
 });
 
 /** measurements.json: what each image measures and what is inside it, so that a mismatch can name a file. */
 export type Measurements = z.infer<typeof schema>;
+export type NitroImage = z.infer<typeof nitroImage>;
+export type GramineImage = z.infer<typeof gramineImage>;
 export type MeasuredFile = z.infer<typeof file>;
 
 /** The same value gives the same bytes. */

@@ -22,6 +22,21 @@ const nitro = z.object({
   expectedOnNitro: z.boolean().nullable(),
 });
 
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+/** The same of a Gramine image. */
+const gramine = z.object({
+  /** "4G". */
+  enclaveSize: z.string(),
+  maxThreads: z.int(),
+  edmm: z.boolean(),
+  /** The host can read the memory of a debug enclave. */
+  debug: z.boolean(),
+  /** Where Gramine says it. */
+  version: z.string().optional(),
+  libpal: sha256,
+  libsysdb: sha256,
+});
+
 const schema = z.object({
   _type: z.literal('https://in-toto.io/Statement/v1'),
   subject: z.array(z.object({ name: z.string().min(1), digest: digestSet })).min(1),
@@ -36,7 +51,12 @@ const schema = z.object({
         /** The owner's raw Ed25519 public key, hex. */
         owner: z.string().regex(/^[0-9a-f]{64}$/),
       }),
-      internalParameters: z.object({ SOURCE_DATE_EPOCH: z.int(), toolkit: z.string(), nitro: nitro.optional() }),
+      internalParameters: z.object({
+        SOURCE_DATE_EPOCH: z.int(),
+        toolkit: z.string(),
+        nitro: nitro.optional(),
+        gramine: gramine.optional(),
+      }),
       resolvedDependencies: z.array(descriptor),
     }),
     runDetails: z.object({
@@ -59,7 +79,8 @@ export interface StatementFacts {
   owner: string;
   sourceDateEpoch: number;
   toolkit: string;
-  nitro: z.infer<typeof nitro>;
+  nitro?: z.infer<typeof nitro> | undefined;
+  gramine?: z.infer<typeof gramine> | undefined;
   dependencies: ResourceDescriptor[];
   byproducts: ResourceDescriptor[];
 }
@@ -81,7 +102,8 @@ export function encodeStatement(facts: StatementFacts): Buffer {
         internalParameters: {
           SOURCE_DATE_EPOCH: facts.sourceDateEpoch,
           toolkit: facts.toolkit,
-          nitro: facts.nitro,
+          ...(facts.nitro ? { nitro: facts.nitro } : {}),
+          ...(facts.gramine ? { gramine: facts.gramine } : {}),
         },
         resolvedDependencies: facts.dependencies,
       },

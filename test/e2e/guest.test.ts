@@ -44,7 +44,7 @@ beforeAll(async () => {
   writeFileSync(lock, readFileSync(lock, 'utf8').replace(/^program = .*$/m, `program = "${digest}"`));
   const { images } = await build({ project, out: join(dir, 'out'), programPath: program });
   const [image] = images;
-  if (image === undefined) throw new Error('no image');
+  if (image?.target !== 'nitro') throw new Error('no image');
   ({ path: eif, measurement } = image);
 }, BOOT);
 afterAll(async () => {

@@ -1,22 +1,25 @@
 import { join, resolve } from 'node:path';
 import { usageError } from '../../core/errors.ts';
-import type { NitroMeasurement } from '../../core/measurement.ts';
+import type { NitroMeasurement, SgxMeasurement } from '../../core/measurement.ts';
 import type { OnProgress } from '../../core/progress.ts';
 import { stagingFor } from '../../core/staging.ts';
+import { DIRECTORY_ENTRIES } from '../../gramine/image-manifest.ts';
+import { LAYOUT_ENTRIES } from '../../gramine/oci-image.ts';
 import { Cache } from '../../image/cache.ts';
 import { mending } from '../../image/inputs.ts';
 import { loadToolkit, requireToolkit } from '../../image/toolkit.ts';
-import { requiredMemoryMib } from '../../launch/memory.ts';
 import { MANIFEST_FILE } from '../../manifest/statement.ts';
 import { digestModel } from '../../model/model.ts';
 import { checkOnnx, findOnnx } from '../../model/onnx.ts';
-import { type EifSigner, readSignerFiles } from '../../nitro/index.ts';
 import { loadProject, type Project } from '../../project/load.ts';
-import { publish } from '../../project/outputs.ts';
+import { type Output, publish } from '../../project/outputs.ts';
 import { readLockFile } from '../lock/index.ts';
 import { staleness } from '../lock/select.ts';
-import { writeDocuments } from './documents.ts';
-import { type BuiltImage, writeImage } from './image.ts';
+import { type ImageInputs, imageContent, type Target, usedInputs } from './content.ts';
+import { type BuiltImages, writeDocuments } from './documents.ts';
+import { type BuiltGramine, gramineLibraries, gramineSigner, writeGramine } from './gramine.ts';
+import { nitroSigner, writeNitro } from './nitro.ts';
+import { warnings } from './warnings.ts';
 
 export interface BuildOptions {
   /** Directory with enclave.toml. */
@@ -24,7 +27,7 @@ export interface BuildOptions {
   /** Default: dist in the project. */
   out?: string;
   /** Default: the project's. */
-  targets?: 'nitro'[];
+  targets?: Target[];
   offline?: boolean;
   /** Default: the shared one. */
   cacheDir?: string;
@@ -33,31 +36,52 @@ export interface BuildOptions {
   onProgress?: OnProgress;
 }
 
+/** An image as `build --json` names it; `path` is what is measured: the EIF, the signed manifest. */
+export type BuildImage =
+  | { target: 'nitro'; path: string; sha256: string; size: number; measurement: NitroMeasurement }
+  | {
+      target: 'gramine';
+      path: string;
+      sha256: string;
+      size: number;
+      measurement: SgxMeasurement;
+      sigstruct: string;
+      /** The image's root with Gramine's two libraries, and the same as an OCI layout. */
+      directory: string;
+      layout: string;
+    };
+
 export interface BuildResult {
   name: string;
   /** Path of build.intoto.json. */
   manifest: string;
-  images: { target: 'nitro'; path: string; sha256: string; size: number; measurement: NitroMeasurement }[];
+  images: BuildImage[];
   /** What a person should know: a kernel that Nitro will not boot, files of a container image that were left out. */
   warnings: string[];
 }
 
 /**
- * Builds the images of a project into `out`: NAME.eif, measurements.json, build.intoto.json, all of them or none. The
- * same lock and project give the same bytes (but for the signature of a signed image).
+ * Builds the images of a project into `out`: NAME.eif for Nitro; NAME.manifest.sgx, NAME.sig, NAME.gramine and NAME.oci for
+ * Gramine; measurements.json and build.intoto.json: all of them or none. The same lock and project give the same bytes (but
+ * for the signature of a signed EIF).
  *
  * Throws `ERR_CONFIG_*`, `ERR_MODEL_*`, `ERR_LOCK_*`, `ERR_INPUT_*`, `ERR_OFFLINE_MISSING`, `ERR_ARCHIVE_*`, `ERR_OCI_*`,
- * `ERR_KERNEL_*`, `ERR_KEY_*`, `ERR_CERTIFICATE_*`.
+ * `ERR_KERNEL_*`, `ERR_GRAMINE_*`, `ERR_ELF_*`, `ERR_KEY_*`, `ERR_CERTIFICATE_*`.
  */
 export async function build(options: BuildOptions): Promise<BuildResult> {
   const { onProgress } = options;
   const project = await loadProject(options.project);
-  requireSupported(project, options.targets);
+  const targets = [...new Set(options.targets ?? project.config.targets)];
+  requireSupported(project, targets);
   const { lock, sha256: lockDigest } = await readLockFile(project.lockPath);
   requireFresh(staleness(lock, project.config));
   const toolkit = await loadToolkit(options.programPath);
   requireToolkit(lock.toolkit, toolkit);
-  const signer = await projectSigner(project);
+  const signers = {
+    nitro: targets.includes('nitro') ? await nitroSigner(project) : undefined,
+    gramine: targets.includes('gramine') ? await gramineSigner(project) : undefined,
+  };
+  const cache = await Cache.open(options.cacheDir);
   const model = await digestModel(project.model.path, onProgress);
   if (project.config.runtime.kind === 'onnx') {
     const onnx = findOnnx(model.files);
@@ -65,36 +89,77 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
   }
 
   const out = resolve(options.out ?? join(project.dir, 'dist'));
-  const cache = await Cache.open(options.cacheDir);
+  const offline = options.offline ?? false;
+  const inputs: ImageInputs = {
+    ...{ project, model: model.digest, toolkit, cache, offline, onProgress },
+    lock: usedInputs(lock, targets),
+  };
+  const libraries = signers.gramine && (await gramineLibraries(inputs));
   const staging = await stagingFor(out);
   try {
-    const offline = options.offline ?? false;
-    const inputs = { project, model: model.digest, lock, toolkit, cache, offline, signer, onProgress };
-    const image = await mending(cache, () => writeImage(staging.path, inputs));
-    const names = await writeDocuments(staging.path, inputs, image, lockDigest);
-    await publish(staging, out, names);
-    const { sha256, size, measurement } = image.eif;
-    const path = join(out, image.name);
+    const { images, content } = await mending(cache, async () => {
+      const content = await imageContent(inputs);
+      const { gramine } = signers;
+      const images: BuiltImages = {
+        nitro: targets.includes('nitro') ? await writeNitro(staging.path, inputs, content, signers.nitro) : undefined,
+        gramine: gramine && libraries && (await writeGramine(staging.path, inputs, content, libraries, gramine)),
+      };
+      return { images, content };
+    });
+    const documents = await writeDocuments(staging.path, inputs, images, lockDigest);
+    await publish(staging, out, outputs(images, documents));
+    const modelBytes = model.files.reduce((sum, { size }) => sum + size, 0);
     return {
       name: project.name,
       manifest: join(out, MANIFEST_FILE),
-      images: [{ target: 'nitro', path, sha256, size, measurement }],
-      warnings: warnings(
-        project,
-        image,
-        model.files.reduce((sum, { size }) => sum + size, 0),
-      ),
+      images: buildImages(out, images),
+      warnings: warnings(project, images, content, modelBytes),
     };
   } finally {
     await staging.remove();
   }
 }
 
-/** What enclave.toml may say (cli.md) and this version does not do yet. */
-function requireSupported({ config }: Project, targets: string[] = config.targets): void {
-  if (!targets.includes('gramine')) return;
-  throw usageError('ERR_CONFIG_UNSUPPORTED', 'this version cannot build the target "gramine" yet', {
-    hint: 'targets = ["nitro"]',
+/** In the order of publishing: who sees the manifest, which is the last, sees what it names. */
+function outputs({ nitro, gramine }: BuiltImages, documents: string[]): Output[] {
+  const files = (names: string[]) => names.map((name) => ({ name }));
+  return [
+    ...files(nitro ? [nitro.name] : []),
+    ...(gramine
+      ? [
+          { name: gramine.directory, directory: DIRECTORY_ENTRIES },
+          { name: gramine.layout, directory: LAYOUT_ENTRIES },
+          ...files([gramine.manifest.name, gramine.sigstruct.name]),
+        ]
+      : []),
+    ...files(documents),
+  ];
+}
+
+function buildImages(out: string, { nitro, gramine }: BuiltImages): BuildImage[] {
+  const images: BuildImage[] = [];
+  if (nitro) {
+    const { sha256, size, measurement } = nitro.eif;
+    images.push({ target: 'nitro', path: join(out, nitro.name), sha256, size, measurement });
+  }
+  if (gramine) images.push(gramineImage(out, gramine));
+  return images;
+}
+
+function gramineImage(out: string, { manifest, sigstruct, measurement, directory, layout }: BuiltGramine): BuildImage {
+  const at = (name: string) => join(out, name);
+  const { sha256, size } = manifest;
+  return {
+    ...{ target: 'gramine', path: at(manifest.name), sha256, size, measurement },
+    ...{ sigstruct: at(sigstruct.name), directory: at(directory), layout: at(layout) },
+  };
+}
+
+/** What enclave.toml may say (cli.md) and this version does not do. */
+function requireSupported({ config }: Project, targets: Target[]): void {
+  if (!targets.includes('gramine') || config.runtime.kind !== 'command') return;
+  throw usageError('ERR_CONFIG_UNSUPPORTED', 'this version cannot build runtime.kind = "command" for Gramine', {
+    hint: 'write a manifest template of your own: `atoma-tee gramine manifest`, `atoma-tee gramine sign`, and `atoma-tee unseal --format gramine-pf` for its model',
   });
 }
 
@@ -103,29 +168,4 @@ function requireFresh(stale: string | null): void {
   throw usageError('ERR_LOCK_STALE', `the lock was written for another ${stale} than enclave.toml has now`, {
     hint: 'run `atoma-tee lock`, which adds and drops what changed and keeps the rest',
   });
-}
-
-async function projectSigner({ config, dir }: Project): Promise<EifSigner | undefined> {
-  const { sign } = config.nitro;
-  if (sign === undefined) return undefined;
-  return readSignerFiles({ certificate: resolve(dir, sign.cert), key: resolve(dir, sign.key) });
-}
-
-function warnings({ config }: Project, { eif, kernel, notes }: BuiltImage, modelBytes: number): string[] {
-  const ramdisks = eif.parts.filter(({ name }) => name.startsWith('ramdisk'));
-  const rootBytes = ramdisks.reduce((sum, { size }) => sum + size, 0);
-  const needed = requiredMemoryMib({ eifBytes: eif.size, rootBytes, modelBytes });
-  return [
-    ...(kernel.expectedOnNitro === false
-      ? [
-          'the Debian kernel is for development: real Nitro is not expected to boot it; kernel = "small" or a file is for that',
-        ]
-      : []),
-    ...(needed > config.nitro.memory_mib
-      ? [
-          `nitro.memory_mib = ${config.nitro.memory_mib} is too little for this image and its model: expected at least ${needed}`,
-        ]
-      : []),
-    ...notes.map((note) => `container image: ${note}`),
-  ];
 }

@@ -26,6 +26,7 @@ export function staleness(lock: Lock, config: ProjectConfig): string | null {
   if (files.length !== lock.file.length || files.some((path, i) => lock.file[i]?.path !== path)) return 'nitro.kernel';
   if ((lock.runtime ?? 'onnx') !== config.runtime.kind) return 'runtime.kind';
   const from = config.targets.includes('gramine') ? (config.gramine ?? gramineDefaults()).from : undefined;
-  if (lock.gramine?.from !== from) return from === undefined || lock.gramine === undefined ? 'targets' : 'gramine.from';
+  if (lock.gramine?.from !== from)
+    return from === undefined || lock.gramine === undefined ? 'list of targets' : 'gramine.from';
   return lock.oci[0]?.reference === config.base?.image ? null : 'base.image';
 }

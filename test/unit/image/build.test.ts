@@ -14,7 +14,7 @@ import {
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { DebEntry } from '../../../src/image/lock-file.ts';
-import { parseMeasurements } from '../../../src/manifest/measurements.ts';
+import { type NitroImage, parseMeasurements } from '../../../src/manifest/measurements.ts';
 import { parseStatement } from '../../../src/manifest/statement.ts';
 import { build } from '../../../src/tasks/build/index.ts';
 import { asOrdinaryUser, isRoot } from '../../ordinary-user.ts';
@@ -52,7 +52,7 @@ describe('a build', () => {
     expect(image).toMatchObject({ target: 'nitro', path: dist(project, 'digits.eif'), sha256: sha256(eif) });
 
     const measurementsBytes = readFileSync(dist(project, 'measurements.json'));
-    const [measured] = parseMeasurements(measurementsBytes).images;
+    const measured = parseMeasurements(measurementsBytes).images.find(({ target }) => target === 'nitro') as NitroImage;
     expect(measured).toMatchObject({ file: 'digits.eif', size: eif.length, measurement: image?.measurement });
     expect(measured?.parts.map(({ name }) => name)).toEqual(['kernel', 'cmdline', 'ramdisk0', 'ramdisk1']);
     const init = measured?.parts[2]?.files ?? [];
@@ -254,11 +254,19 @@ describe('is refused, and leaves nothing, with', () => {
     await refused(project, { code: 'ERR_OUTPUT_KIND', exitCode: 2 }, { out });
   });
 
-  test('what this version cannot build', async () => {
+  test('what this version cannot build: a command for Gramine', async () => {
+    const project = await tinyProject();
+    const toml = join(project.dir, 'enclave.toml');
+    writeFileSync(toml, readFileSync(toml, 'utf8').replace('kind = "onnx"', 'kind = "command"\ncommand = ["/x"]'));
+    const expected = { code: 'ERR_CONFIG_UNSUPPORTED', exitCode: 2, hint: expect.stringContaining('gramine sign') };
+    await refused(project, expected, { targets: ['gramine'] });
+  });
+
+  test('a target that the lock was not made for', async () => {
     const project = await tinyProject();
     const toml = join(project.dir, 'enclave.toml');
     writeFileSync(toml, readFileSync(toml, 'utf8').replace('targets = ["nitro"]', 'targets = ["nitro", "gramine"]'));
-    await refused(project, { code: 'ERR_CONFIG_UNSUPPORTED', exitCode: 2 });
+    await refused(project, { code: 'ERR_LOCK_STALE', exitCode: 2 });
   });
 });
 

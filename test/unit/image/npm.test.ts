@@ -6,7 +6,7 @@ import type { NpmEntry } from '../../../src/image/lock-file.ts';
 import { npmNewest } from '../../../src/image/npm.ts';
 import { parseCredentials } from '../../../src/image/npm-config.ts';
 import { treeDigest } from '../../../src/image/tree.ts';
-import { parseMeasurements } from '../../../src/manifest/measurements.ts';
+import { type NitroImage, parseMeasurements } from '../../../src/manifest/measurements.ts';
 import { build } from '../../../src/tasks/build/index.ts';
 import { integrity, makeNpm, serve, sha256, temporaryDirectory, tinyProject } from './fixtures.ts';
 
@@ -55,7 +55,7 @@ test('a package comes from the registry that the .npmrc names', async () => {
   await run();
   expect(registry.hits).toContain('/thing/-/thing-1.2.3.tgz');
   const measurements = parseMeasurements(await readFile(join(project.dir, 'dist/measurements.json')));
-  const paths = measurements.images[0]?.parts[3]?.files?.map(({ path }) => path);
+  const paths = (measurements.images[0] as NitroImage).parts[3]?.files?.map(({ path }) => path);
   expect(paths).toContain('rootfs/app/thing/index.js');
 });
 
