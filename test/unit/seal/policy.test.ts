@@ -1,6 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { decodeCbor, encodeCbor } from '../../../src/core/cbor.ts';
-import { decodePolicy, encodePolicy, type Policy, policyFromJson } from '../../../src/seal/policy.ts';
+import {
+  bindsSigner,
+  decodePolicy,
+  encodePolicy,
+  measurementPolicy,
+  type Policy,
+  policyFromJson,
+} from '../../../src/seal/policy.ts';
 
 const pcr = (digit: string) => digit.repeat(96);
 const nitro = { tee: 'nitro', pcr0: pcr('1'), pcr1: pcr('2'), pcr2: pcr('3') } as const;
@@ -116,5 +123,40 @@ describe('release policy', () => {
         expect(error).toMatchObject({ exitCode: 2 });
       }
     }
+  });
+});
+
+describe('policies for a measurement', () => {
+  const enclave = {
+    tee: 'sgx',
+    mrenclave: '11'.repeat(32),
+    mrsigner: 'ab'.repeat(32),
+    isvprodid: 7,
+    isvsvn: 3,
+  } as const;
+  const signed = { ...nitro, pcr8: pcr('8') };
+  const { mrsigner, isvprodid } = enclave;
+
+  test('image: every register; signer: who signed, which product, from which version on', () => {
+    expect(measurementPolicy(signed, { bind: 'image' })).toEqual(signed);
+    expect(measurementPolicy(signed, { bind: 'signer' })).toEqual({ tee: 'nitro', pcr8: pcr('8') });
+    const sgxSigner = { tee: 'sgx', mrsigner, isvprodid };
+    expect(measurementPolicy(enclave, { bind: 'signer' })).toEqual({ ...sgxSigner, min_isvsvn: 3 });
+    expect(measurementPolicy(enclave, { bind: 'signer', minIsvsvn: 1 })).toEqual({ ...sgxSigner, min_isvsvn: 1 });
+    const { mrenclave } = enclave;
+    expect(measurementPolicy(enclave, { bind: 'image' })).toEqual({ ...sgxSigner, mrenclave, min_isvsvn: 3 });
+  });
+
+  test('an unsigned image has no signer; a version above its own would shut the image out', () => {
+    expect(() => measurementPolicy(nitro, { bind: 'signer' })).toThrow(code('ERR_POLICY_UNSIGNED'));
+    expect(() => measurementPolicy(enclave, { bind: 'image', minIsvsvn: 4 })).toThrow(code('ERR_POLICY_INVALID'));
+  });
+
+  test('what a policy that names a signer is called', () => {
+    const bound = (any: Policy['any']) => bindsSigner({ ...base, any });
+    expect(bound([signed, measurementPolicy(enclave, { bind: 'image' })])).toBe(false);
+    expect(bound([signed, measurementPolicy(enclave, { bind: 'signer' })])).toBe(true);
+    expect(bound([{ tee: 'simulated', root, of: measurementPolicy(signed, { bind: 'signer' }) }])).toBe(true);
+    expect(bound([{ tee: 'simulated', root, of: signed }])).toBe(false);
   });
 });
