@@ -1,6 +1,6 @@
 import type { Tee } from '../../attest/index.ts';
 import { usageError } from '../../core/errors.ts';
-import type { VerifyOptions } from './index.ts';
+import type { VerifyOptions } from './options.ts';
 import { KINDS, type Kind, type Policy } from './report.ts';
 
 /** `--kind` names a kind of file, or of evidence the TEE. */
