@@ -55,9 +55,10 @@ function mismatch(wanted: PolicyMeasurement, claims: Claims): Mismatch | undefin
     if (wanted.root !== measurement.root) {
       return { expected: `simulated root ${wanted.root}`, actual: measurement.root };
     }
-    return wanted.of.tee === 'nitro' && measurement.of.tee === 'nitro'
-      ? differingRegister(wanted.of, claims)
-      : { expected: `simulated ${wanted.of.tee}`, actual: `simulated ${measurement.of.tee}` };
+    const { of } = measurement;
+    if (wanted.of.tee === 'nitro' && of.tee === 'nitro') return differingRegister(wanted.of, claims);
+    if (wanted.of.tee === 'sgx' && of.tee === 'sgx') return differingEnclave(wanted.of, of);
+    return { expected: `simulated ${wanted.of.tee}`, actual: `simulated ${of.tee}` };
   }
   if (wanted.tee === 'nitro' && measurement.tee === 'nitro') return differingRegister(wanted, claims);
   if (wanted.tee === 'sgx' && measurement.tee === 'sgx') return differingEnclave(wanted, measurement);

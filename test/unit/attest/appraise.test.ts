@@ -53,10 +53,30 @@ describe('appraisal', () => {
       'policy.measurement',
     ]));
 
-  test('a simulated SGX enclave', () => {
-    const sgx = { tee: 'sgx', mrsigner: '01'.repeat(32), isvprodid: 1, min_isvsvn: 1 } as const;
+  test('a simulated SGX enclave, by its registers and by nothing of a Nitro image', () => {
+    const found = {
+      tee: 'sgx',
+      mrenclave: '0e'.repeat(32),
+      mrsigner: '01'.repeat(32),
+      isvprodid: 1,
+      isvsvn: 2,
+    } as const;
+    const enclave: Claims = { ...claims, measurement: { ...simulated, of: found } };
+    const sgx = { tee: 'sgx', mrsigner: found.mrsigner, isvprodid: 1, min_isvsvn: 1 } as const;
+    expect(failed(policy({ any: [{ ...simulated, of: sgx }] }), enclave)).toEqual([]);
+    for (const other of [
+      { mrsigner: '02'.repeat(32) },
+      { mrenclave: '0f'.repeat(32) },
+      { isvprodid: 2 },
+      { min_isvsvn: 3 },
+    ]) {
+      expect(failed(policy({ any: [{ ...simulated, of: { ...sgx, ...other } }] }), enclave)).toEqual([
+        'policy.measurement',
+      ]);
+    }
     expect(failed(policy({ any: [{ ...simulated, of: sgx }] }))).toEqual(['policy.measurement']);
-    expect(failed(policy({ any: [sgx] }))).toEqual(['policy.measurement']);
+    expect(failed(policy(), enclave)).toEqual(['policy.measurement']);
+    expect(failed(policy({ any: [sgx] }), enclave)).toEqual(['policy.measurement']);
   });
 
   test('debug enclave', () => expect(failed(policy(), { ...claims, debug: true })).toEqual(['policy.debug']));
