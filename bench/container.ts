@@ -9,7 +9,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { cacheDirectory } from '../src/image/cache.ts';
+import { cacheDirectory } from '../src/core/cache-directory.ts';
 import { interleave, median, report } from './lib.ts';
 
 const root = join(import.meta.dirname, '..');

@@ -1,9 +1,9 @@
 import { createHash, hash as hashOf, randomBytes } from 'node:crypto';
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { isAbsolute, join } from 'node:path';
+import { join } from 'node:path';
 import { hex, sha256 } from '../core/bytes.ts';
+import { cacheDirectory } from '../core/cache-directory.ts';
 import { ioError } from '../core/files.ts';
 import type { Rule } from './lock-file.ts';
 import { decodeTree, type TreeFile } from './tree.ts';
@@ -202,12 +202,6 @@ function readSmallPart(place: string, { offset, size }: CachePart): Buffer | nul
   } finally {
     closeSync(fd);
   }
-}
-
-/** $XDG_CACHE_HOME/atoma-tee, by default ~/.cache/atoma-tee; relative values are ignored, as the XDG specification says. */
-export function cacheDirectory(env: NodeJS.ProcessEnv): string {
-  const base = env.XDG_CACHE_HOME;
-  return join(base && isAbsolute(base) ? base : join(homedir(), '.cache'), 'atoma-tee');
 }
 
 /**

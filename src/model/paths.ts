@@ -47,4 +47,15 @@ export function badPathSet(paths: string[]): string | null {
 }
 
 /** By code point, which is the order of UTF-8 bytes and of Python strings, and so of OpenSSF Model Signing. */
-export const comparePaths = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b));
+export function comparePaths(a: string, b: string): number {
+  const length = Math.min(a.length, b.length);
+  for (let i = 0; i < length; i++) {
+    const x = a.charCodeAt(i);
+    const y = b.charCodeAt(i);
+    if (x !== y) return codePointRank(x) - codePointRank(y);
+  }
+  return a.length - b.length;
+}
+
+/** Of a UTF-16 unit: surrogates stand for code points above all others. */
+const codePointRank = (unit: number): number => (unit < 0xd800 ? unit : unit < 0xe000 ? unit + 0x2000 : unit - 0x800);

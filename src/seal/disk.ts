@@ -1,8 +1,11 @@
 import { closeSync, constants, fstatSync, openSync, readSync, writeSync, writevSync } from 'node:fs';
+import { fileIdentity } from '../model/identity.ts';
 import { sourceChanged } from './errors.ts';
 import type { Piece } from './index-part.ts';
 
 // Synchronous positional I/O of the threads that seal and unseal.
+
+export { fileIdentity } from '../model/identity.ts';
 
 /** A file on disk: where sealing reads or unsealing writes. `identity` is what it was when it was listed. */
 export interface JobFile {
@@ -77,15 +80,6 @@ function firstPiece(pieces: Piece[], part: number, offset: number): number {
   }
   return low;
 }
-
-/** What says that a file is still the one that was listed: device, inode, size, both times. */
-export const fileIdentity = (stat: {
-  dev: bigint;
-  ino: bigint;
-  size: bigint;
-  mtimeNs: bigint;
-  ctimeNs: bigint;
-}): string => [stat.dev, stat.ino, stat.size, stat.mtimeNs, stat.ctimeNs].join(' ');
 
 /** Fills `into` from `position`; throws `short()` at the end of the file. */
 export function readAll(fd: number, into: Uint8Array, position: number, short: () => Error): void {

@@ -5,21 +5,26 @@ import type { AtomicFile } from '../core/files.ts';
 import { ownerPublicRaw } from '../keys/keys.ts';
 import type { ModelFile } from '../model/model.ts';
 import { writeAll } from './disk.ts';
-import { encryptSegment, floeLength, segmentCount, segmentPlain, startEncryption } from './floe.ts';
+import { encryptSegment, FLOE_HEADER_LENGTH, floeLength, segmentCount, segmentPlain, startEncryption } from './floe.ts';
 import { encodeHeader, KIND, MAX_INDEX, pad, type SealHeader } from './header.ts';
 import { encodeIndex, type IndexFile, type IndexPart } from './index-part.ts';
-import { planParts } from './plan.ts';
+import type { JobPart } from './job.ts';
+import type { Plan } from './plan.ts';
 import { encodePolicy } from './policy.ts';
 import { wrapContentKey } from './recipients.ts';
+import type { OldSealed } from './reuse.ts';
 import type { SealOptions, SealResult } from './seal.ts';
 import { indexAad, indexKey, keyCommitment, newContentKey, partAad } from './secrets.ts';
 
-/** Keys, ids and the layout of everything, before any byte of the model is read. */
-export async function drawUp(options: SealOptions, files: ModelFile[]) {
+/** Keys, ids and the places of everything, before anything is written. `old` where the plan takes parts from it. */
+export async function drawUp(options: SealOptions, files: ModelFile[], plan: Plan, old?: OldSealed) {
   const ck = newContentKey();
   const sealId = randomBytes(16);
-  const plan = planParts(files.map(({ size }) => size));
-  const parts = plan.parts.map(newPart);
+  const parts: DraftPart[] = [];
+  for (const [i, length] of plan.parts.entries()) {
+    const from = plan.old[i];
+    parts.push(old && typeof from === 'number' ? await oldPart(old, from) : newPart(length));
+  }
   const context = {
     suite: 1 as const,
     sealId,
@@ -62,9 +67,11 @@ export async function drawUp(options: SealOptions, files: ModelFile[]) {
     return { ...part, offset };
   });
 
-  /** Writes what depends on the digests: FLOE headers, index, header. Padding is what truncate() leaves. */
-  const complete = async (file: AtomicFile, digests: Buffer[]): Promise<Omit<SealResult, 'digest' | 'files'>> => {
-    await file.handle.truncate(size);
+  /** Writes what depends on the digests: FLOE headers, index, header. Padding is what `file` has from being made `size` long. */
+  const complete = async (
+    file: AtomicFile,
+    digests: Buffer[],
+  ): Promise<Omit<SealResult, 'digest' | 'files' | 'reused'>> => {
     for (const { header, offset } of placed) writeAll(file.handle.fd, [header], offset);
     const sealedIndex = encryptIndex(index(digests), ck, sealId);
     const bytes = encodeHeader(header(sealedIndex.length, sha256(sealedIndex)), options.ownerKey);
@@ -84,14 +91,25 @@ export async function drawUp(options: SealOptions, files: ModelFile[]) {
       ...(recovery?.[0] ? { recovery: recovery[0] } : {}),
     };
   };
-  return { parts: placed, pieces: plan.pieces, complete };
+  return { parts: placed, pieces: plan.pieces, size, complete };
 }
 
+type DraftPart = Omit<JobPart, 'offset' | 'header'> & { id: Uint8Array; header: Uint8Array };
+
 /** A part to be encrypted: its own id and key, and the FLOE header that every thread goes by. */
-function newPart(length: number) {
+function newPart(length: number): DraftPart {
   const [id, key] = [randomBytes(16), randomBytes(32)];
   const aad = partAad(id, length);
   return { id, key, aad, header: startEncryption(key, aad).header, length };
+}
+
+/** A part of the older sealed model with its id, key and ciphertext: nothing is encrypted anew, so nothing under a key that was used. */
+async function oldPart({ source, index, offsets }: OldSealed, number: number): Promise<DraftPart> {
+  const part = index.parts[number];
+  const from = offsets[number];
+  if (!part || from === undefined) throw new RangeError('no such part');
+  const { id, key, length } = part;
+  return { id, key, aad: partAad(id, length), header: await source.read(from, FLOE_HEADER_LENGTH), length, from };
 }
 
 function encryptIndex(plain: Uint8Array, ck: Uint8Array, sealId: Uint8Array): Buffer {

@@ -14,3 +14,13 @@ export const sourceChanged = (path: string) =>
   usageError('ERR_SEAL_SOURCE_CHANGED', `the model file ${path} changed while it was being sealed`, {
     hint: 'seal again when nothing writes to the model',
   });
+
+/** An authentic file whose digest is not the one that the index names. */
+export const wrongDigest = (path: string) =>
+  negativeError(
+    'ERR_SEAL_DIGEST',
+    `the file ${JSON.stringify(path)} in the sealed model is not the one that was sealed`,
+    {
+      hint: 'its owner should seal the model again, with --rehash',
+    },
+  );

@@ -1,9 +1,9 @@
 import { createHash, type Hash } from 'node:crypto';
 import { equalBytes, hex, isZero, sha256 } from '../core/bytes.ts';
-import { negativeError, usageError } from '../core/errors.ts';
+import { usageError } from '../core/errors.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { modelDigest } from '../model/model.ts';
-import { paddingError, tampered, truncated } from './errors.ts';
+import { paddingError, tampered, truncated, wrongDigest } from './errors.ts';
 import {
   decryptSegment,
   decryptSegmentInto,
@@ -173,10 +173,5 @@ class FileWriter {
 
 /** Throws `ERR_SEAL_DIGEST` (exit 3). */
 export function checkDigest(file: IndexFile, actual: Uint8Array): void {
-  if (!equalBytes(file.sha256, actual)) {
-    throw negativeError(
-      'ERR_SEAL_DIGEST',
-      `the file ${JSON.stringify(file.path)} in the sealed model is not the one that was sealed`,
-    );
-  }
+  if (!equalBytes(file.sha256, actual)) throw wrongDigest(file.path);
 }

@@ -9,8 +9,8 @@ export interface Ring {
   control: SharedArrayBuffer;
 }
 
-/** Slots of 1 MiB: how far encryption may run ahead of hashing. */
-const SLOTS = 24;
+/** Slots of 1 MiB: how far encryption may run ahead of hashing. Few, so that what one thread has read another finds in the cache. */
+const SLOTS = 8;
 const SLOT_BYTES = 1 << 20;
 /** Positions in `control`, then one ready mark for each slot. */
 const NEXT = 0;

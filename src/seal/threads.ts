@@ -59,5 +59,4 @@ function runThreads(job: Job): Promise<(Uint8Array[] | null)[]> {
   return runWorkers(entry, data, () => new RingView(job.ring, 0).stop());
 }
 
-const interrupted = () =>
-  new AtomaError('unexpected', 'ERR_INTERRUPTED', 'interrupted; nothing was left half-written');
+const interrupted = () => new AtomaError('unexpected', 'ERR_INTERRUPTED', 'interrupted; nothing was left half-written');
