@@ -1,4 +1,5 @@
 import { equalBytes, hex, knownHex } from '../core/bytes.ts';
+import { cacheDirectory } from '../core/cache-directory.ts';
 import { negativeError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
@@ -49,6 +50,7 @@ export async function seal(options: SealOptions) {
     expectDigest: config.model.digest,
     ...(reuse && reuseKey ? { reuse: { sealed: reuse.sealed, key: reuseKey } } : {}),
     rehash,
+    cacheDir: cacheDirectory(process.env),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   });
   return {
