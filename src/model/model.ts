@@ -102,6 +102,3 @@ export function modelDigest(resources: { name: string; sha256: string }[]): stri
     .map(({ name, sha256 }) => ({ algorithm: 'sha256', digest: sha256, name }));
   return sha256(Buffer.from(canonicalize(list) ?? '')).toString('hex');
 }
-
-// For who still imports it from here.
-export { digestModel } from './digest-files.ts';

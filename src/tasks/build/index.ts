@@ -1,4 +1,5 @@
 import { join, resolve } from 'node:path';
+import { cacheDirectory } from '../../core/cache-directory.ts';
 import { usageError } from '../../core/errors.ts';
 import type { NitroMeasurement, SgxMeasurement } from '../../core/measurement.ts';
 import type { OnProgress } from '../../core/progress.ts';
@@ -9,7 +10,7 @@ import { Cache } from '../../image/cache.ts';
 import { mending } from '../../image/inputs.ts';
 import { loadToolkit, requireToolkit } from '../../image/toolkit.ts';
 import { MANIFEST_FILE } from '../../manifest/statement.ts';
-import { digestModel } from '../../model/model.ts';
+import { digestAndRecord } from '../../model/digest-cache.ts';
 import { checkOnnx, findOnnx } from '../../model/onnx.ts';
 import { loadProject, type Project } from '../../project/load.ts';
 import { type Output, publish } from '../../project/outputs.ts';
@@ -82,7 +83,9 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
     gramine: targets.includes('gramine') ? await gramineSigner(project) : undefined,
   };
   const cache = await Cache.open(options.cacheDir);
-  const model = await digestModel(project.model.path, onProgress);
+  const model = await digestAndRecord(options.cacheDir ?? cacheDirectory(process.env), project.model.path, {
+    onProgress,
+  });
   if (project.config.runtime.kind === 'onnx') {
     const onnx = findOnnx(model.files);
     await checkOnnx(model.files.find(({ path }) => path === onnx)?.absolute ?? onnx);

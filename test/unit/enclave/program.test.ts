@@ -20,7 +20,7 @@ import { call } from '../../../src/enclave/http2.ts';
 import { runEnclave } from '../../../src/enclave/program.ts';
 import { generateKey, readOwnerPrivateKey, readXWingPrivateKey } from '../../../src/keys/index.ts';
 import { type HostServices, serveEnclave } from '../../../src/launch/host.ts';
-import { digestModel } from '../../../src/model/model.ts';
+import { digestModel } from '../../../src/model/digest-files.ts';
 import { sealModel } from '../../../src/seal/seal.ts';
 
 // The enclave program against its host, both in this process: no image, no namespaces, the same code and bytes.
