@@ -45,6 +45,7 @@ export class RegistryClient {
   readonly #options: ClientOptions;
   #base: Promise<URL> | null = null;
   #authorization: string | null = null;
+  #authorizing: Promise<string> | null = null;
 
   constructor(name: RegistryName, options: ClientOptions) {
     this.#name = name;
@@ -125,11 +126,19 @@ export class RegistryClient {
     }
     response.destroy();
     // Somebody else's request may have got a token meanwhile; ours may have expired.
-    if (this.#authorization === used) this.#authorization = await this.#authorize(response, base, signal);
+    if (this.#authorization === used) this.#authorization = await this.#authorizeOnce(response, base, signal);
     const again = await this.#follow(url, base, ask, signal);
     if (again.statusCode !== 401 && again.statusCode !== 403) return again;
     this.#authorization = null;
     throw noAccess(this.#name, `answered ${again.statusCode}${await reason(again, this.#options.limits)}`);
+  }
+
+  /** Requests that are refused at the same moment ask for one token. */
+  #authorizeOnce(response: IncomingMessage, base: URL, signal: AbortSignal | undefined): Promise<string> {
+    this.#authorizing ??= this.#authorize(response, base, signal).finally(() => {
+      this.#authorizing = null;
+    });
+    return this.#authorizing;
   }
 
   #authorize(response: IncomingMessage, base: URL, signal: AbortSignal | undefined): Promise<string> {

@@ -80,14 +80,15 @@ export async function startTokenServer(dir: string): Promise<TokenServer> {
     const body = await textOf(request);
     asked.push({ url, authorization: request.headers.authorization, body });
     const fields = request.method === 'POST' ? new URLSearchParams(body) : url.searchParams;
-    const [, repository = ''] = /^repository:([^:]+):pull$/.exec(fields.get('scope') ?? '') ?? [];
+    const access = fields.getAll('scope').flatMap((scopes) => scopes.split(' ').map(accessOf));
+    const isOpen = access.every(({ name, actions }) => name.startsWith('open/') && actions.join() === 'pull');
     const basic = `Basic ${Buffer.from(`${USER.name}:${USER.password}`).toString('base64')}`;
     const known = request.headers.authorization === basic || fields.get('refresh_token') === 'refresh me';
-    if (!known && (request.headers.authorization !== undefined || !repository.startsWith('open/'))) {
+    if (!known && (request.headers.authorization !== undefined || !isOpen)) {
       response.writeHead(401).end('{"errors":[{"code":"UNAUTHORIZED"}]}');
       return;
     }
-    const token = jwt(readFileSync(key, 'utf8'), readFileSync(cert), fields.get('service') ?? '', repository);
+    const token = jwt(readFileSync(key, 'utf8'), readFileSync(cert), fields.get('service') ?? '', access);
     response.end(JSON.stringify(request.method === 'POST' ? { access_token: token } : { token }));
   });
   const realm = `http://${server.host}/token`;
@@ -95,12 +96,16 @@ export async function startTokenServer(dir: string): Promise<TokenServer> {
   return { realm, asked, auth, stop: server.stop };
 }
 
+const accessOf = (scope: string) => {
+  const [, name = '', actions = ''] = /^repository:([^:]+):([a-z,]+)$/.exec(scope) ?? [];
+  return { type: 'repository', name, actions: actions.split(',') };
+};
+
 /** RFC 7519, signed by ES256 (RFC 7518, 3.4), with the claims of Docker's token specification. */
-function jwt(key: string, cert: Buffer, audience: string, repository: string): string {
+function jwt(key: string, cert: Buffer, audience: string, access: object[]): string {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
   const now = Math.floor(Date.now() / 1000);
   const head = { typ: 'JWT', alg: 'ES256', x5c: [new X509Certificate(cert).raw.toString('base64')] };
-  const access = [{ type: 'repository', name: repository, actions: ['pull'] }];
   const times = { exp: now + 300, nbf: now - 60, iat: now };
   const text = `${part(head)}.${part({ iss: 'tests', sub: '', aud: audience, ...times, jti: randomUUID(), access })}`;
   const signature = createSign('sha256')
