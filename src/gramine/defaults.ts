@@ -14,7 +14,7 @@ const CPU_FEATURES = {
  * keep their place, missing ones are appended in this order. Returns a copy; deeper tables that do not change are shared.
  * `libos` is the URI of libsysdb.so for manifests that do not name one.
  *
- * Errors: `ERR_GRAMINE_VALUE` for something else where a table belongs, `ERR_GRAMINE_NOT_FOUND` without any libsysdb.so.
+ * Errors: `ERR_GRAMINE_VALUE` for something else where a table belongs, `ERR_GRAMINE_MISSING` without any libsysdb.so.
  */
 export function withDefaults(table: ManifestTable, libos: string | undefined): ManifestTable {
   const manifest = copy(table);
@@ -75,6 +75,6 @@ function isTrue(value: unknown): boolean {
 }
 
 const noLibos = () =>
-  missingError('ERR_GRAMINE_NOT_FOUND', 'expected an installed Gramine for its libsysdb.so, found none', {
+  missingError('ERR_GRAMINE_MISSING', 'expected an installed Gramine for its libsysdb.so, found none', {
     hint: 'install Gramine, name its directory (--gramine), or set loader.entrypoint in the manifest',
   });

@@ -42,7 +42,7 @@ export function missingFiles(missing: string[]) {
   const more = missing.length > shown.length ? `, and ${missing.length - shown.length} more` : '';
   const what = missing.length === 1 ? 'one trusted file does' : `${missing.length} trusted files do`;
   return usageError('ERR_GRAMINE_TRUSTED_MISSING', `${what} not exist: ${shown.join(', ')}${more}`, {
-    hint: 'relative URIs are looked for in the directory of the manifest; with --chroot all of them inside of it',
+    hint: 'relative URIs are looked for in the current directory (--directory), with --chroot all of them inside of that',
     details: { missing },
   });
 }
