@@ -96,15 +96,13 @@ export function sealMetadata(version: PfVersion, metadata: Metadata, wrapKey: Ui
   metadata.inline.copy(plain, PATH_FIELD + 8 + ENTRY);
   const nonce = randomBytes(32);
   const key = metadataKey(wrapKey, nonce);
-  const { bytes, tag } = encryptNode(key, plain);
-  key.fill(0);
-  plain.fill(0);
   const node = Buffer.alloc(NODE);
   MAGIC.copy(node);
   node[8] = version;
   nonce.copy(node, NONCE_AT);
-  tag.copy(node, TAG_AT);
-  bytes.copy(node, secretOffset(version));
+  encryptNode(node.subarray(secretOffset(version)), key, plain).copy(node, TAG_AT);
+  key.fill(0);
+  plain.fill(0);
   return node;
 }
 

@@ -1,5 +1,6 @@
 import { randomBytes, randomFillSync } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
+import { badSize, tampered } from './errors.ts';
 import {
   childrenOf,
   DATA_PER_MHT,
@@ -44,8 +45,10 @@ export class ProtectedFileWriter {
   readonly #inline = Buffer.alloc(INLINE);
   /** Data that does not fill a node yet. */
   readonly #rest = Buffer.alloc(NODE);
-  /** An MHT and its data nodes as they go to the file. */
-  readonly #group: Buffer;
+  /** An MHT and its data nodes as they go to the file, and the ones before, which are on their way. */
+  #group: Buffer;
+  #other: Buffer;
+  #onItsWay: Promise<void> = Promise.resolve();
   /** The MHT of the group, in the clear. */
   #mht: Buffer = Buffer.alloc(NODE);
   #node = 0;
@@ -62,7 +65,9 @@ export class ProtectedFileWriter {
     this.#target = target;
     this.#options = options;
     this.#tree = treeOf(options.size);
-    this.#group = Buffer.alloc((1 + Math.min(DATA_PER_MHT, this.#tree.data)) * NODE);
+    const nodes = this.#tree.data === 0 ? 0 : 1 + Math.min(DATA_PER_MHT, this.#tree.data);
+    this.#group = Buffer.alloc(nodes * NODE);
+    this.#other = Buffer.alloc(this.#tree.mhts > 1 ? nodes * NODE : 0);
   }
 
   /** The most MHT nodes that were waiting for children at once. */
@@ -98,6 +103,7 @@ export class ProtectedFileWriter {
     const { size, path, version, wrapKey } = this.#options;
     if (this.#written !== size) throw new RangeError(`${this.#written} bytes of data were written, not ${size}`);
     if (this.#node < this.#tree.data) await this.#add(this.#rest.fill(0, (size - INLINE) % NODE));
+    await this.#onItsWay;
     const metadata = sealMetadata(version, { path, size, root: this.#root, inline: this.#inline }, wrapKey);
     await this.#put(metadata, 0);
     for (const secret of [this.#inline, this.#rest, this.#mht, this.#root, this.#asideKey]) secret.fill(0);
@@ -107,9 +113,8 @@ export class ProtectedFileWriter {
     const slot = this.#node % DATA_PER_MHT;
     if (slot === 0) randomKeys(this.#mht);
     const key = this.#mht.subarray(slot * ENTRY, slot * ENTRY + KEY);
-    const { bytes, tag } = encryptNode(key, plain);
-    tag.copy(this.#mht, slot * ENTRY + KEY);
-    bytes.copy(this.#group, (1 + slot) * NODE);
+    const place = this.#group.subarray((1 + slot) * NODE, (2 + slot) * NODE);
+    encryptNode(place, key, plain).copy(this.#mht, slot * ENTRY + KEY);
     this.#node++;
     if (slot === DATA_PER_MHT - 1 || this.#node === this.#tree.data) await this.#endGroup(slot + 1);
   }
@@ -119,13 +124,10 @@ export class ProtectedFileWriter {
     const leaf = mht >= this.#tree.interior;
     this.#mht.fill(0, count * ENTRY);
     const entry = Buffer.alloc(ENTRY);
-    if (leaf) encryptMht(this.#mht, entry).copy(this.#group);
-    else {
-      const { bytes, tag } = encryptNode(this.#asideKey, this.#mht, asideIv(mht));
-      bytes.copy(this.#group);
-      this.#asideTags[mht] = tag;
-    }
-    await this.#put(this.#group.subarray(0, (1 + count) * NODE), mhtOffset(mht));
+    const place = this.#group.subarray(0, NODE);
+    if (leaf) encryptMht(place, this.#mht, entry);
+    else this.#asideTags[mht] = encryptNode(place, this.#asideKey, this.#mht, asideIv(mht));
+    await this.#putGroup(count, mhtOffset(mht));
     if (leaf) await this.#ready(mht, entry);
   }
 
@@ -142,8 +144,10 @@ export class ProtectedFileWriter {
     if (--node.missing > 0) return;
     this.#waiting.delete(parent);
     const own = Buffer.alloc(ENTRY);
-    await this.#put(encryptMht(node.plain, own), mhtOffset(parent));
+    const bytes = Buffer.alloc(NODE);
+    encryptMht(bytes, node.plain, own);
     node.plain.fill(0);
+    await this.#put(bytes, mhtOffset(parent));
     await this.#ready(parent, own);
   }
 
@@ -151,16 +155,24 @@ export class ProtectedFileWriter {
     const bytes = Buffer.alloc(NODE);
     for (let done = 0; done < NODE; ) {
       const { bytesRead } = await this.#target.read(bytes, done, NODE - done, mhtOffset(mht) + done);
-      if (bytesRead === 0) throw new Error('a file that is being written became shorter');
+      if (bytesRead === 0) throw badSize('a protected file became shorter while it was being written');
       done += bytesRead;
     }
     const tag = this.#asideTags[mht] ?? Buffer.alloc(KEY);
     const plain = decryptNode(this.#asideKey, tag, bytes, asideIv(mht));
-    if (!plain) throw new Error('a file that is being written was changed by somebody else');
+    if (!plain) throw tampered(`tree node ${mht}, while the file was being written,`);
     const node = { plain, missing: childrenOf(mht, this.#tree.mhts) };
     this.#waiting.set(mht, node);
     this.#mostHeld = Math.max(this.#mostHeld, this.#waiting.size);
     return node;
+  }
+
+  /** Writes the group while the next one is encrypted; there are never more than these two. */
+  async #putGroup(count: number, position: number): Promise<void> {
+    await this.#onItsWay;
+    this.#onItsWay = this.#put(this.#group.subarray(0, (1 + count) * NODE), position);
+    this.#onItsWay.catch(() => {}); // whoever waits for it gets the error
+    [this.#group, this.#other] = [this.#other, this.#group];
   }
 
   async #put(bytes: Uint8Array, position: number): Promise<void> {
@@ -175,12 +187,10 @@ function randomKeys(mht: Buffer): void {
   randomFillSync(mht, 0, DATA_PER_MHT * ENTRY);
 }
 
-/** Encrypts an MHT under a fresh key; `entry` gets key and tag. */
-function encryptMht(plain: Uint8Array, entry: Buffer): Buffer {
+/** Encrypts an MHT into `out` under a fresh key; `entry` gets key and tag. */
+function encryptMht(out: Buffer, plain: Uint8Array, entry: Buffer): void {
   randomFillSync(entry, 0, KEY);
-  const { bytes, tag } = encryptNode(entry.subarray(0, KEY), plain);
-  tag.copy(entry, KEY);
-  return bytes;
+  encryptNode(out, entry.subarray(0, KEY), plain).copy(entry, KEY);
 }
 
 /** What is put aside shares one key, each node once. */

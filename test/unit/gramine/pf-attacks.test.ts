@@ -1,9 +1,9 @@
 import { createCipheriv } from 'node:crypto';
 import { cmac } from '@noble/ciphers/aes.js';
 import { describe, expect, test } from 'vitest';
-import { openProtectedFile } from '../../../src/gramine/pf/index.ts';
+import { openProtectedFile, ProtectedFileWriter } from '../../../src/gramine/pf/index.ts';
 import { NODE } from '../../../src/gramine/pf/layout.ts';
-import { pattern, protect, source, wrapKey } from './pf-fixture.ts';
+import { MemoryFile, pattern, protect, source, wrapKey } from './pf-fixture.ts';
 
 const data = pattern(96 * NODE * 3);
 const sealed = await protect(data);
@@ -121,6 +121,28 @@ describe('changes', () => {
       await expect(drain(small, { path })).rejects.toMatchObject({ code: 'ERR_PF_PATH', exitCode: 3 });
     }
   });
+});
+
+test('a tree node that was put aside is changed, or swapped for another, before it comes back', async () => {
+  for (const change of [
+    (copy: Buffer) => copy.writeUInt8(copy.readUInt8(3) ^ 1, 3),
+    (copy: Buffer) => sealed.copy(copy, 0, NODE, 2 * NODE),
+    (copy: Buffer) => copy.fill(0),
+  ]) {
+    const file = new MemoryFile();
+    const hostile = {
+      write: file.write,
+      read: (async (into: Buffer, at: number, length: number, position: number) => {
+        const result = await file.read(into, at, length, position);
+        change(into);
+        return result;
+      }) as typeof file.read,
+    };
+    const writer = new ProtectedFileWriter(hostile, { wrapKey, path: 'x', size: data.length, version: 1 });
+    const writing = writer.write(data).then(() => writer.finish());
+    await expect(writing).rejects.toMatchObject({ code: 'ERR_PF_TAMPERED' });
+    expect(file.bytes.subarray(0, NODE).equals(Buffer.alloc(NODE))).toBe(true); // never became valid
+  }
 });
 
 describe('nonsense by somebody who holds the wrap key', () => {

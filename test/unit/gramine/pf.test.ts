@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
 import { openProtectedFile, ProtectedFileWriter } from '../../../src/gramine/pf/index.ts';
 import {
@@ -97,6 +98,20 @@ describe('round trips', () => {
     }
     expect(nodes.size).toBe(files.reduce((sum, file) => sum + file.length / NODE, 0));
   });
+});
+
+test('a full disk: the error comes out, whichever write it was', async () => {
+  for (const groups of [0, 1, 2, 5]) {
+    const full = await open('/dev/full', 'r+');
+    const size = groups * 96 * NODE + 10;
+    const writer = new ProtectedFileWriter(full, { wrapKey, path: 'x', size, version: 1 });
+    const writing = (async () => {
+      await writer.write(Buffer.alloc(size));
+      await writer.finish();
+    })();
+    await expect(writing).rejects.toMatchObject({ code: 'ENOSPC' });
+    await full.close();
+  }
 });
 
 describe('the shape of the tree', () => {
