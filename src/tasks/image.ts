@@ -2,10 +2,11 @@ import { basename, dirname, join } from 'node:path';
 import { negativeError, usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
-import type { NitroMeasurement } from '../core/measurement.ts';
+import type { NitroMeasurement, SgxMeasurement } from '../core/measurement.ts';
 import type { OnProgress } from '../core/progress.ts';
+import { gramineNames } from '../gramine/image-manifest.ts';
 import { parseStatement, type Statement } from '../manifest/statement.ts';
-import { type MeasuredEif, measuredConfigTap, requireCrc, streamEif } from '../nitro/index.ts';
+import { measuredConfigTap, requireCrc, streamEif } from '../nitro/index.ts';
 
 /** Build manifests list every file of an image; more than this is not one. */
 export const MAX_MANIFEST = 32 << 20;
@@ -22,64 +23,98 @@ export function besideManifest(manifest: string, name: string): string {
   return join(dirname(manifest), name);
 }
 
+type Subject = Statement['subject'][number];
+const [EIF, SIGNED_MANIFEST] = ['.eif', gramineNames('').manifest];
+
+export const isNitro = ({ name }: Subject): boolean => name.endsWith(EIF);
+export const isGramine = ({ name }: Subject): boolean => name.endsWith(SIGNED_MANIFEST);
+
 /** The Nitro image of a manifest. Throws `ERR_MANIFEST_NO_IMAGE` (exit 2). */
-export const nitroSubject = (statement: Statement) => imageSubject(statement, '.eif', 'a Nitro image');
+export const nitroSubject = ({ subject }: Statement): Subject => subject.find(isNitro) ?? noImage(EIF, 'a Nitro image');
 
 /** The Gramine image of a manifest. Throws `ERR_MANIFEST_NO_IMAGE` (exit 2). */
-export const gramineSubject = (statement: Statement) => imageSubject(statement, '.manifest.sgx', 'a Gramine image');
+export const gramineSubject = ({ subject }: Statement): Subject =>
+  subject.find(isGramine) ?? noImage(SIGNED_MANIFEST, 'a Gramine image');
 
-function imageSubject({ subject: subjects }: Statement, suffix: string, what: string): Statement['subject'][number] {
-  const subject = subjects.find(({ name }) => name.endsWith(suffix));
-  if (subject) return subject;
+function noImage(suffix: string, what: string): never {
   throw usageError('ERR_MANIFEST_NO_IMAGE', `expected ${what} (NAME${suffix}) in the build manifest, found none`, {
     hint: '`atoma-tee build --target` says what is built',
   });
 }
 
-export interface BuiltImage {
-  statement: Statement;
-  path: string;
-  measured: MeasuredEif;
-  config: MeasuredConfig;
-}
-
-/**
- * Measures the image beside a manifest, in one pass with reading its measured configuration; its digest must be the
- * manifest's. Throws `ERR_IMAGE_DIGEST` or `ERR_EIF_CRC` (exit 3), and what reading and parsing throw.
- */
-export async function loadImage(manifest: string, onProgress?: OnProgress): Promise<BuiltImage> {
-  const statement = await readManifest(manifest);
-  const subject = nitroSubject(statement);
-  const path = besideManifest(manifest, subject.name);
-  const { measured, config } = await measureImage(path, onProgress);
-  requireDigest(subject, measured, path);
-  requireCrc(measured);
-  return { statement, path, measured, config };
+/** The signature that goes with a Gramine image, under its name. Throws `ERR_MANIFEST_MALFORMED` (exit 2). */
+export function sigstructSubject({ subject }: Statement, name: string): Subject {
+  const found = subject.find((other) => other.name === name);
+  if (found) return found;
+  throw usageError('ERR_MANIFEST_MALFORMED', `expected the manifest to name ${name} beside its enclave, found none`);
 }
 
 /** An image of a manifest as it was found beside it. */
-export interface MeasuredImage {
-  target: 'nitro';
-  path: string;
-  measurement: NitroMeasurement;
-  config: MeasuredConfig;
-}
+export type MeasuredImage =
+  | { target: 'nitro'; path: string; measurement: NitroMeasurement; config: MeasuredConfig }
+  | {
+      target: 'gramine';
+      /** NAME.manifest.sgx; its signature and its directory (root, libpal.so, libsysdb.so) lie beside it. */
+      path: string;
+      sigstruct: string;
+      directory: string;
+      measurement: SgxMeasurement;
+      config: MeasuredConfig;
+    };
 
-/** Every image of a manifest, each measured anew: what a release policy is made of. Throws as `loadImage`. */
+/**
+ * Every image of a manifest, each measured anew: what a release policy is made of. Its digest must be the manifest's;
+ * the configuration of a Gramine image counts only with the digest that is measured.
+ *
+ * Throws `ERR_MANIFEST_NO_IMAGE` (exit 2), `ERR_IMAGE_DIGEST`, `ERR_EIF_CRC`, `ERR_SIGSTRUCT_*`, `ERR_GRAMINE_FILE_DIGEST`
+ * (exit 3), and what reading and parsing throw.
+ */
 export async function loadImages(
   manifest: string,
   onProgress?: OnProgress,
 ): Promise<{ statement: Statement; images: MeasuredImage[] }> {
-  const { statement, path, measured, config } = await loadImage(manifest, onProgress);
-  return { statement, images: [{ target: 'nitro', path, measurement: measured.measurement, config }] };
+  const statement = await readManifest(manifest);
+  const images: MeasuredImage[] = [];
+  for (const subject of statement.subject) {
+    const path = besideManifest(manifest, subject.name);
+    if (isNitro(subject)) images.push(await loadNitro(subject, path, onProgress));
+    if (isGramine(subject)) images.push(await loadGramine(statement, subject, path, onProgress));
+  }
+  if (images.length === 0) nitroSubject(statement);
+  return { statement, images };
+}
+
+async function loadNitro(subject: Subject, path: string, onProgress?: OnProgress): Promise<MeasuredImage> {
+  const { measured, config } = await measureImage(path, onProgress);
+  requireDigest(subject, measured, path);
+  requireCrc(measured);
+  return { target: 'nitro', path, measurement: measured.measurement, config };
+}
+
+async function loadGramine(
+  statement: Statement,
+  subject: Subject,
+  path: string,
+  onProgress?: OnProgress,
+): Promise<MeasuredImage> {
+  const { readBuiltImage } = await import('../gramine/built-image.ts');
+  const { sha256, measurement, config, name } = await readBuiltImage(path, { onProgress });
+  requireDigest(subject, { sha256: sha256.manifest }, path);
+  const names = gramineNames(name);
+  const [sigstruct, directory] = [names.sigstruct, names.directory].map((file) => join(dirname(path), file));
+  requireDigest(sigstructSubject(statement, names.sigstruct), { sha256: sha256.sigstruct }, sigstruct as string);
+  return {
+    target: 'gramine',
+    path,
+    sigstruct: sigstruct as string,
+    directory: directory as string,
+    measurement,
+    config,
+  };
 }
 
 /** Throws `ERR_IMAGE_DIGEST` (exit 3) where a measured image is not the one that a manifest names. */
-export function requireDigest(
-  { digest }: Statement['subject'][number],
-  { sha256 }: { sha256?: string | undefined },
-  path: string,
-): void {
+export function requireDigest({ digest }: Subject, { sha256 }: { sha256?: string | undefined }, path: string): void {
   if (sha256 !== undefined && sha256 === digest.sha256) return;
   throw negativeError(
     'ERR_IMAGE_DIGEST',

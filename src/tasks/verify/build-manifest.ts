@@ -2,19 +2,24 @@ import { sha256 } from '../../core/bytes.ts';
 import { compare } from '../../core/check.ts';
 import { negativeError } from '../../core/errors.ts';
 import { readSmallFile } from '../../core/files.ts';
-import type { NitroMeasurement } from '../../core/measurement.ts';
+import type { NitroMeasurement, SgxMeasurement } from '../../core/measurement.ts';
 import type { OnProgress } from '../../core/progress.ts';
 import { MEASUREMENTS_FILE, type Measurements, parseMeasurements } from '../../manifest/measurements.ts';
 import { parseStatement, type Statement } from '../../manifest/statement.ts';
 import { measuredConfigTap, streamEif } from '../../nitro/index.ts';
-import { besideManifest, MAX_MANIFEST, nitroSubject, readManifest } from '../image.ts';
+import { besideManifest, isGramine, isNitro, MAX_MANIFEST, nitroSubject, readManifest } from '../image.ts';
+import { configurationChecks } from './configuration.ts';
 import { signatureChecks } from './eif.ts';
+import { sigstructName, verifyGramineImage } from './gramine-image.ts';
 import type { Findings } from './report.ts';
+
+export type ImageMeasurement = NitroMeasurement | SgxMeasurement;
 
 /** What a build manifest says is right, for judging other files by it. */
 export interface ManifestFacts {
   statement: Statement;
-  measurement: NitroMeasurement;
+  /** One per image, each of another TEE. */
+  measurements: ImageMeasurement[];
   /** Hex. */
   modelDigest: string;
   owner: string;
@@ -34,14 +39,17 @@ export async function manifestFacts(path: string): Promise<ManifestFacts> {
       `${MEASUREMENTS_FILE} beside ${path} is not the one of this manifest`,
     );
   }
-  const { name } = nitroSubject(statement);
-  const image = measurements.images.find(({ file }) => file === name);
-  if (!image)
+  const images = statement.subject.filter((subject) => isNitro(subject) || isGramine(subject));
+  if (images.length === 0) nitroSubject(statement);
+  const found = images.map(({ name }) => {
+    const image = measurements.images.find(({ file }) => file === name);
+    if (image) return image.measurement as ImageMeasurement;
     throw negativeError('ERR_MANIFEST_MEASUREMENTS', `${MEASUREMENTS_FILE} beside ${path} does not hold ${name}`);
+  });
   const { externalParameters } = statement.predicate.buildDefinition;
   return {
     statement,
-    measurement: image.measurement as NitroMeasurement,
+    measurements: found,
     modelDigest: externalParameters.model.digest.sha256 ?? '',
     owner: externalParameters.owner,
     project: String(externalParameters.project.name),
@@ -62,7 +70,11 @@ export async function verifyBuildManifest(
   if (!loaded) return;
   findings.add(...loaded.checks);
   for (const subject of statement.subject) {
-    await verifyImage(path, statement, subject, loaded.measurements, findings, now, onProgress);
+    if (isGramine(subject)) {
+      await verifyGramineImage(path, statement, subject, loaded.measurements, findings, onProgress);
+    } else if (!signatures(statement).has(subject.name)) {
+      await verifyNitroImage(path, statement, subject, loaded.measurements, findings, now, onProgress);
+    }
   }
   findings.notChecked.push(
     'who made the build manifest: it is not signed in this version',
@@ -71,7 +83,11 @@ export async function verifyBuildManifest(
   );
 }
 
-async function verifyImage(
+/** Subjects that are looked at together with their enclaves. */
+const signatures = ({ subject }: Statement): Set<string> =>
+  new Set(subject.filter(isGramine).map(({ name }) => sigstructName(name)));
+
+async function verifyNitroImage(
   manifest: string,
   statement: Statement,
   subject: Statement['subject'][number],
@@ -90,7 +106,8 @@ async function verifyImage(
     }),
   );
   if (!measured) return;
-  const listed = measurements.images.find(({ file }) => file === subject.name);
+  const listed = measurements.images.find((image) => image.target === 'nitro' && image.file === subject.name);
+  const registers = listed?.target === 'nitro' ? listed.measurement : undefined;
   findings.add(
     compare('image.sha256', subject.digest.sha256 ?? 'none', measured.sha256 ?? 'none'),
     compare('image.sha384', subject.digest.sha384 ?? 'none', measured.sha384 ?? 'none'),
@@ -99,23 +116,13 @@ async function verifyImage(
   );
   if (measured.signature || measured.signatureError) findings.add(...signatureChecks(measured, now));
   for (const register of ['pcr0', 'pcr1', 'pcr2', 'pcr8'] as const) {
-    const [expected = 'not listed', actual = 'none'] = [listed?.measurement[register], measured.measurement[register]];
+    const [expected = 'not listed', actual = 'none'] = [registers?.[register], measured.measurement[register]];
     if (register === 'pcr8' && expected === 'not listed' && actual === 'none') continue;
     findings.add(compare(`measurement.${register}`, expected, actual));
   }
   const measuredConfig = await findings.step('configuration.format', () => tap.config());
   if (!measuredConfig) return;
-  const { externalParameters } = statement.predicate.buildDefinition;
-  findings.add(
-    compare('configuration.project', String(externalParameters.project.name), measuredConfig.project),
-    compare('configuration.model', externalParameters.model.digest.sha256 ?? 'none', measuredConfig.model.digest),
-    compare(
-      'configuration.runtime',
-      String((externalParameters.project.runtime as { kind?: unknown } | undefined)?.kind ?? 'none'),
-      measuredConfig.runtime.kind,
-    ),
-    compare('configuration.owner', externalParameters.owner, measuredConfig.model.owner),
-  );
+  findings.add(...configurationChecks(statement, measuredConfig));
 }
 
 async function loadMeasurements(manifest: string, statement: Statement) {

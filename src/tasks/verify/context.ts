@@ -25,7 +25,7 @@ export async function readContext(options: VerifyOptions): Promise<Context> {
   if (manifest && flags) throw usageError('ERR_USAGE', 'give --manifest or --expect, not both: they could differ');
   return {
     manifest,
-    expected: manifest ? expectMeasurement(manifest.measurement) : flags,
+    expected: manifest ? expectMeasurement(...manifest.measurements) : flags,
     trust: {
       allowSimulated: await resolveSimulatedRoots(options.allowSimulated),
       now: new Date(),
@@ -59,8 +59,8 @@ export async function sealedTrust(options: VerifyOptions, { manifest, trust }: C
 }
 
 /** Throws `ERR_NO_EXPECTATION` where nothing was said. */
-export function need(expected: Expected | undefined, what: string): Expected {
-  if (expected === undefined) throw noExpectation(what);
+export function need(expected: Expected | undefined, what: string, register?: string): Expected {
+  if (expected === undefined) throw noExpectation(what, register);
   return expected;
 }
 

@@ -1,7 +1,7 @@
 import type { Claims, Verified } from '../../attest/index.ts';
 import { hex, sha256 } from '../../core/bytes.ts';
 import type { Measurement } from '../../core/measurement.ts';
-import type { Expected } from './expect.ts';
+import { type Expected, registersFor } from './expect.ts';
 
 /** A register of what was measured; `expected` and `same` only where somebody said what is right. */
 export interface Register {
@@ -85,8 +85,10 @@ const oneLine = (name: string): string => name.replaceAll('\n', ', ');
 /** Every register of the evidence, those first that were to be compared; what is missing is "absent". */
 function compareRegisters(expected: Expected, { measurement, pcrs }: Claims): Register[] {
   const found = registersOf(measurement, pcrs);
-  const wanted = expected.from === 'none' ? {} : expected.registers;
-  const other = expected.from !== 'none' && expected.tee !== undefined && expected.tee !== teeOf(measurement);
+  const own = registersFor(expected, teeOf(measurement));
+  // A manifest without an image of this TEE: what it expects instead is all absent.
+  const other = own === undefined;
+  const wanted = own ?? (expected.from === 'manifest' ? expected.images[0]?.registers : undefined) ?? {};
   const compared = Object.entries(wanted).map(([name, value]) => {
     const actual = (other ? undefined : found[name]) ?? 'absent';
     return { name, expected: value, actual, same: actual === value };

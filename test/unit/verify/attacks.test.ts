@@ -92,6 +92,7 @@ describe('a receipt by --public-key', () => {
 describe('a policy that lets in more than the image', () => {
   const measurement = { pcr0: '0a'.repeat(48), pcr1: '0b'.repeat(48), pcr2: '0c'.repeat(48), pcr8: '0d'.repeat(48) };
   const { pcr8, ...image } = measurement;
+  const images = [{ tee: 'nitro' as const, ...measurement }];
   const root = `sha256:${'00'.repeat(32)}`;
   test.each<[string, Policy['any'], 'pass' | 'fail']>([
     ['this image', [{ tee: 'nitro', ...image }], 'pass'],
@@ -108,7 +109,7 @@ describe('a policy that lets in more than the image', () => {
     ],
     ['an SGX enclave', [{ tee: 'sgx', mrsigner: '0f'.repeat(32), isvprodid: 0, min_isvsvn: 0 }], 'fail'],
   ])('%s: %#', (_, any, status) => {
-    expect(policyNames({ any, project: 'x', model: '00'.repeat(32) }, measurement).status).toBe(status);
+    expect(policyNames({ any, project: 'x', model: '00'.repeat(32) }, images).status).toBe(status);
   });
 });
 
