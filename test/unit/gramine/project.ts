@@ -31,7 +31,7 @@ export const SMALL = 'from = "gramine"\nsign = { key = "sgx.pem" }\nenclave_size
 /** Writes targets and [gramine] into a project's enclave.toml. */
 export function setGramine(project: Pick<TinyProject, 'dir'>, targets: string[], table = SMALL): void {
   const toml = join(project.dir, 'enclave.toml');
-  const text = readFileSync(toml, 'utf8').replace(/\n\[gramine\][^]*/, '');
+  const text = readFileSync(toml, 'utf8').replace(/\n\[gramine\][\s\S]*/, '');
   const targeted = text.replace(/^targets = .*$/m, `targets = ${JSON.stringify(targets)}`);
   writeFileSync(toml, `${targeted}\n[gramine]\n${table}`);
 }
