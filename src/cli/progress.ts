@@ -9,7 +9,7 @@ import type { ProgressEvent } from '../core/progress.ts';
 export class Progress {
   readonly #stream: WriteStream;
   readonly #started = new Map<string, number>();
-  #bar: { phase: string; single: SingleBar } | undefined;
+  #bar: { phase: string; single: SingleBar; since: number; from: number } | undefined;
 
   constructor(stream: WriteStream) {
     this.#stream = stream;
@@ -35,22 +35,28 @@ export class Progress {
 
   #draw(event: ProgressEvent, total: number): void {
     const bytes = event.unit !== 'items';
-    const show = (n: number) => (bytes ? `${(n / 1e6).toFixed(0)} MB` : String(n));
+    const [unit, scale, digits] = total < 10e9 ? ['MB', 1e6, 0] : ['GB', 1e9, 1];
+    const show = (n: number) => (bytes ? (n / scale).toFixed(digits) : String(n));
     if (this.#bar?.phase !== event.phase) {
       this.stop();
       const single = new SingleBar({
         stream: this.#stream,
         clearOnComplete: true,
         hideCursor: true,
-        barsize: 30,
+        // The rest of the line takes some seventy columns, and what does not fit is cut off: the time left.
+        barsize: Math.min(30, Math.max(8, (this.#stream.columns || 80) - 74)),
         etaBuffer: 20,
-        format: `${event.phase.padEnd(28)} {bar} {percentage}% {shown} {eta_formatted}`,
+        format: `${event.phase.padEnd(28)} {bar} {percentage}% {shown} {rate}{eta_formatted} left`,
         barCompleteChar: '█',
         barIncompleteChar: '░',
       });
-      single.start(total, event.done, { shown: '' });
-      this.#bar = { phase: event.phase, single };
+      single.start(total, event.done, { shown: '', rate: '' });
+      this.#bar = { phase: event.phase, single, since: performance.now(), from: event.done };
     }
-    this.#bar.single.update(event.done, { shown: `${show(event.done)} of ${show(total)}` });
+    const { single, since, from } = this.#bar;
+    const perSecond = ((event.done - from) * 1000) / (performance.now() - since);
+    // Without a history a rate means nothing.
+    const rate = bytes && performance.now() - since > 500 ? `${(perSecond / 1e6).toFixed(0)} MB/s ` : '';
+    single.update(event.done, { shown: `${show(event.done)} of ${show(total)}${bytes ? ` ${unit}` : ''}`, rate });
   }
 }

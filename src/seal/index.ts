@@ -8,5 +8,6 @@ export {
   type PolicyMeasurement,
   policyFromJson,
 } from './policy.ts';
+export { type OpenSealed, readRange } from './range.ts';
 export { type SealOptions, type SealResult, sealModel } from './seal.ts';
 export { type UnsealOptions, type UnsealResult, type UnsealSink, unsealFile } from './unseal.ts';

@@ -2,9 +2,12 @@ import { hex } from '../core/bytes.ts';
 import { type Check, compare, fail, pass, skipped } from '../core/check.ts';
 import { AtomaError, EXIT } from '../core/errors.ts';
 import type { OnProgress } from '../core/progress.ts';
+import { FORMAT_BYTES, modelFormat } from '../model/format.ts';
 import { modelDigest } from '../model/model.ts';
 import { KIND, type ParsedHeader, type Recipient, verifyHeaderSignature } from './header.ts';
+import type { IndexFile } from './index-part.ts';
 import { openIndex, readHeader, readIndexBytes } from './open.ts';
+import { type OpenSealed, readRange } from './range.ts';
 import { type PrivateKey, unwrapContentKey } from './recipients.ts';
 import { fileSource } from './source.ts';
 import { openParts } from './unseal.ts';
@@ -39,12 +42,7 @@ export async function inspectSealed(path: string, key?: PrivateKey): Promise<obj
       parts: header.parts.map((part) => ({ id: hex(part.id), length: part.length })),
       ...(index
         ? {
-            files: index.files.map((f) => ({
-              path: f.path,
-              size: f.size,
-              mode: f.mode.toString(8),
-              sha256: hex(f.sha256),
-            })),
+            files: await describeFiles({ source, parsed, index }),
           }
         : {}),
       verified: false,
@@ -52,6 +50,27 @@ export async function inspectSealed(path: string, key?: PrivateKey): Promise<obj
   } finally {
     await source.close();
   }
+}
+
+/** Of so many of the largest files the format is looked up: each costs a segment. */
+const MAX_FORMATS = 16;
+
+async function describeFiles(sealed: OpenSealed): Promise<object[]> {
+  const { files } = sealed.index;
+  const largest = new Set([...files].sort((a, b) => b.size - a.size).slice(0, MAX_FORMATS));
+  const described: object[] = [];
+  for (const file of files) {
+    const { path, size, mode, sha256 } = file;
+    const format = largest.has(file) ? await formatOf(sealed, file) : undefined;
+    described.push({ path, size, mode: mode.toString(8), sha256: hex(sha256), ...(format ? { format } : {}) });
+  }
+  return described;
+}
+
+async function formatOf(sealed: OpenSealed, { path, size }: IndexFile): Promise<string | undefined> {
+  const head: Buffer[] = [];
+  for await (const piece of readRange(sealed, path, 0, Math.min(size, FORMAT_BYTES))) head.push(piece);
+  return modelFormat(path, Buffer.concat(head));
 }
 
 const kindName = ({ kind }: Recipient): string =>
