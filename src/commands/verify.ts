@@ -40,6 +40,11 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
       command: '<%= config.bin %> verify app.eif --expect pcr0=21b9efbc...',
     },
     {
+      description: 'An SGX enclave: manifest, signature and libpal.so belong together, and to this measurement',
+      command:
+        '<%= config.bin %> verify app.manifest.sgx --libpal libpal.so --expect mrenclave=a513... --expect mrsigner=abf4...',
+    },
+    {
       description: 'A TDX quote, with what the vendor says of the machine; the verdict as a page, too',
       command:
         '<%= config.bin %> verify quote.bin --kind tdx --endorsements endorsements --expect mrtd=8a1f... --html verdict.html',
@@ -90,6 +95,11 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
       max: 3,
       description: 'least privileged level of an SNP guest that will do (0 by default)',
     }),
+    libpal: Flags.string({
+      helpValue: 'FILE',
+      description: "libpal.so that an SGX enclave's MRENCLAVE is computed with [default: of NAME.gramine]",
+    }),
+    'accept-debug': Flags.boolean({ description: 'a DEBUG enclave (SIGSTRUCT) will do; the verdict says so' }),
     'allow-simulated': allowSimulated,
     html: Flags.string({ helpValue: 'FILE', description: 'write the verdict as one self-contained page, too' }),
   };
@@ -118,6 +128,8 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
       acceptProduct: flags['accept-product'],
       acceptVmpl: flags['accept-vmpl'],
       policy: flags.policy,
+      libpal: flags.libpal,
+      acceptDebug: flags['accept-debug'],
       allowSimulated: flags['allow-simulated'] ?? [],
       onAttachment: (index, attachment) => attachments.set(index, [...(attachments.get(index) ?? []), attachment]),
       onProgress: this.onProgress,

@@ -4,9 +4,11 @@ export { type SgxSettings, sgxSettings } from './settings.ts';
 export { type SignManifestOptions, signingDate, signManifest } from './sign.ts';
 export { readSgxSigner, type SgxSigner, type SgxSignerSource } from './signer.ts';
 export {
+  ATTRIBUTE,
   enclaveAttributes,
   isSigstruct,
   parseSigstruct,
+  SIGSTRUCT_SIZE,
   type Sigstruct,
   signerOf,
   verifySigstruct,

@@ -38,7 +38,7 @@ const RULES: Rule[] = [
   { reason: 'broken certificate chain', holds: id(/^evidence\.(.*-signer(-chain)?|chain|pck|pck-platform)$/) },
   {
     reason: 'signature does not hold',
-    holds: id(/^(evidence|receipt|seal|image)\.(signature|owner-signature|qe-report|qe-binding)$/),
+    holds: id(/^(evidence|receipt|seal|image|sigstruct)\.(signature|owner-signature|qe-report|qe-binding|quotients)$/),
   },
   { reason: 'revoked', holds: (check) => /revoked/i.test(`${check.actual}`) && /crl|revocation|tcb/.test(check.id) },
   {
@@ -100,6 +100,7 @@ export function caveats({ verdict, policy, results }: VerifyReport): string[] {
   const low = rated.filter((status) => status !== 'UpToDate');
   return [
     ...(found('measurement.any') ? ['Any measurement was accepted: this does not say which program ran.'] : []),
+    ...(found('measurement.debug') ? ['A DEBUG enclave was accepted: whoever runs it can read its memory.'] : []),
     ...(flags['--root'] ? ['The vendor’s root was replaced by one that the caller gave.'] : []),
     ...(expired ? ['It held at the time that it was judged for; by the clock some of it has expired since.'] : []),
     ...(low.length > 0 && flags['--accept-tcb'] ? [`A platform rated ${low.join(', ')} was accepted by name.`] : []),

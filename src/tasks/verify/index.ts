@@ -5,6 +5,7 @@ import { type Context, need, readContext, sealedTrust } from './context.ts';
 import { verifyEif } from './eif.ts';
 import { verifyEvidenceFile } from './evidence.ts';
 import { uncompared } from './expect.ts';
+import { checkEnclave, readEnclave } from './gramine.ts';
 import { fileKind } from './kind.ts';
 import type { VerifyOptions } from './options.ts';
 import { type Attaching, evidenceName, verifyOneReceipt } from './receipt-files.ts';
@@ -58,6 +59,17 @@ async function verifyFile(file: string, kind: Kind, options: Attaching, context:
     case 'eif':
       await verifyEif(file, need(context.expected, 'an image'), findings, onProgress, moment);
       break;
+    case 'gramine-manifest':
+    case 'sigstruct': {
+      const { libpal, acceptDebug, files } = options;
+      const expected = need(context.expected, 'an enclave', 'mrenclave=HEX');
+      await checkEnclave(
+        await readEnclave(file, kind, { files, libpal }),
+        { expected, acceptDebug, onProgress },
+        findings,
+      );
+      break;
+    }
     case 'sealed-model':
       await verifySealedModel(file, await sealedTrust(options, context), findings, onProgress);
       break;

@@ -2,9 +2,12 @@ import { open } from 'node:fs/promises';
 import { detectKind } from '../../attest/index.ts';
 import { usageError } from '../../core/errors.ts';
 import { ioError } from '../../core/files.ts';
+import { isSigstruct } from '../../gramine/index.ts';
 import type { Kind } from './report.ts';
 
 const HEAD = 1 << 18;
+/** Tables that manifests of Gramine have, and no other TOML of ours. */
+const MANIFEST = /^(\[{1,2}(sgx|loader|libos|fs|sys)[\].]|(sgx|loader|libos|fs|sys)\.)/m;
 
 /** What a file looks like. It chooses a parser and proves nothing. Throws `ERR_KIND_UNKNOWN` (exit 2). */
 export async function fileKind(path: string): Promise<Kind> {
@@ -13,11 +16,13 @@ export async function fileKind(path: string): Promise<Kind> {
   if (head.subarray(0, 6).toString('latin1') === 'ATSEAL') return 'sealed-model';
   if (/^\s*\{/.test(head.toString('latin1', 0, 64)) && head.includes('"https://in-toto.io/Statement/v1"'))
     return 'build-manifest';
+  if (isSigstruct(head, head.length)) return 'sigstruct';
   const kind = detectKind(head);
   if (kind === 'receipt') return 'receipt';
   if (kind !== null) return 'evidence';
+  if (MANIFEST.test(head.toString('latin1')) && !head.includes(0)) return 'gramine-manifest';
   throw usageError('ERR_KIND_UNKNOWN', `${path} is nothing that this toolkit knows`, {
-    hint: 'expected an EIF, a sealed model, a build manifest (build.intoto.json), evidence or a receipt; --kind insists on one',
+    hint: 'expected an EIF, a signed Gramine manifest (NAME.manifest.sgx) or its NAME.sig, a sealed model, a build manifest (build.intoto.json), evidence or a receipt; --kind insists on one',
   });
 }
 

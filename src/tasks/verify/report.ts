@@ -3,7 +3,15 @@ import { allPass, type Check, fail, pass } from '../../core/check.ts';
 import { AtomaError, EXIT } from '../../core/errors.ts';
 import type { EvidenceFacts } from './facts.ts';
 
-export const KINDS = ['build-manifest', 'eif', 'sealed-model', 'evidence', 'receipt'] as const;
+export const KINDS = [
+  'build-manifest',
+  'eif',
+  'gramine-manifest',
+  'sigstruct',
+  'sealed-model',
+  'evidence',
+  'receipt',
+] as const;
 export type Kind = (typeof KINDS)[number];
 
 /** Of whose evidence a file must be (`--kind`): then it does not choose its own verifier. */
@@ -12,6 +20,8 @@ export const TEES = ['nitro', 'sgx', 'tdx', 'snp', 'simulated'] as const satisfi
 const TITLES: Record<Kind, string> = {
   'build-manifest': 'build manifest',
   eif: 'Nitro enclave image (EIF)',
+  'gramine-manifest': 'signed Gramine manifest (SGX enclave)',
+  sigstruct: 'SGX enclave signature (SIGSTRUCT)',
   'sealed-model': 'sealed model',
   evidence: 'attestation evidence',
   receipt: 'inference receipt (AIR v1)',

@@ -24,6 +24,8 @@ const FLAGS = {
   acceptProduct: '--accept-product',
   acceptVmpl: '--accept-vmpl',
   policy: '--policy',
+  libpal: '--libpal',
+  acceptDebug: '--accept-debug',
 } as const;
 type Demand = keyof typeof FLAGS;
 const OF_EVIDENCE: Demand[] = [
@@ -35,11 +37,14 @@ const OF_EVIDENCE: Demand[] = [
   'acceptProduct',
   'acceptVmpl',
 ];
+const OF_ENCLAVES: Demand[] = ['manifest', 'expect', 'libpal', 'acceptDebug'];
 const OF_RECEIPTS: Demand[] = ['request', 'response', 'nonce', 'maxAge'];
 /** What is looked at for each kind of file. */
 export const READS: Record<Kind | 'receipt by key', Demand[]> = {
   'build-manifest': [],
   eif: ['manifest', 'expect'],
+  'gramine-manifest': OF_ENCLAVES,
+  sigstruct: OF_ENCLAVES,
   'sealed-model': ['manifest', 'owner', 'key'],
   evidence: [...OF_EVIDENCE, 'nonce', 'policy'],
   receipt: [...OF_EVIDENCE, 'evidence', ...OF_RECEIPTS],
