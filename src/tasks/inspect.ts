@@ -11,6 +11,7 @@ import { inspectEif, nitroCliDescription } from '../nitro/index.ts';
 import { inspectSealed } from '../seal/index.ts';
 import { readManifest } from './image.ts';
 import { inspectEvidence } from './inspect-evidence.ts';
+import { type InspectEnclaveOptions, inspectGramineManifest, inspectSigstruct } from './inspect-gramine.ts';
 import { fileKind } from './verify/kind.ts';
 
 /**
@@ -19,11 +20,19 @@ import { fileKind } from './verify/kind.ts';
  */
 export async function inspect(
   path: string,
-  options: { key?: string | undefined; onProgress?: OnProgress },
+  options: { key?: string | undefined; onProgress?: OnProgress } & InspectEnclaveOptions,
 ): Promise<Record<string, unknown>> {
-  switch (await fileKind(path)) {
+  const kind = await fileKind(path);
+  if (kind !== 'gramine-manifest' && (options.layout || options.libpal !== undefined)) {
+    throw usageError('ERR_USAGE', `--layout and --libpal: expected a signed Gramine manifest, found ${kind}`);
+  }
+  switch (kind) {
     case 'eif':
       return { ...(await inspectEif(path, options.onProgress)) };
+    case 'gramine-manifest':
+      return inspectGramineManifest(path, options);
+    case 'sigstruct':
+      return inspectSigstruct(path);
     case 'sealed-model': {
       const key = options.key ? readXWingPrivateKey(await readSmallFile(options.key, 'recovery key')) : undefined;
       return { ...(await inspectSealed(path, key)), kind: 'sealed-model' };
