@@ -7,6 +7,8 @@ import { findProgram, isProgram } from './programs.ts';
 export interface GramineWishes {
   /** Directory of an installation: the prefix that has bin/gramine-direct. Default: ATOMA_TEE_GRAMINE, then PATH. */
   gramine?: string | undefined;
+  /** The device that says that this machine has SGX; default: Linux's, which is the only one that Gramine 1.9 uses. */
+  sgxDevice?: string | undefined;
 }
 
 export interface FoundGramine {
@@ -19,7 +21,6 @@ export interface FoundGramine {
   libpal?: string;
 }
 
-/** Of Linux 5.11 and later; Gramine 1.9 uses no other. */
 const SGX_DEVICE = '/dev/sgx_enclave';
 const MAX_SCRIPT = 1 << 16;
 
@@ -30,9 +31,9 @@ const HOW_TO_INSTALL =
  * gramine-sgx where this machine has an SGX device, else gramine-direct. Throws `ERR_GRAMINE_MISSING` (exit 5): also where there is
  * SGX and no gramine-sgx, because evidence would be simulated without anybody having asked for that.
  */
-export function findGramine({ gramine }: GramineWishes = {}, device = SGX_DEVICE): FoundGramine {
+export function findGramine({ gramine, sgxDevice = SGX_DEVICE }: GramineWishes = {}): FoundGramine {
   const prefix = gramine ?? (process.env.ATOMA_TEE_GRAMINE || undefined);
-  const mode = existsSync(device) ? 'sgx' : 'direct';
+  const mode = existsSync(sgxDevice) ? 'sgx' : 'direct';
   const name = `gramine-${mode}`;
   const program = prefix === undefined ? findProgram(name) : inPrefix(prefix, name);
   if (program === undefined) {
