@@ -7,6 +7,7 @@ import { ioError, readSmallFile } from '../core/files.ts';
 import type { Cache } from '../image/cache.ts';
 import type { GramineEntry, Rule } from '../image/lock-file.ts';
 import { unpackInPool } from '../image/unpack-pool.ts';
+import { parseElf } from './elf.ts';
 
 /** The two files of Gramine that an enclave's measurement covers. */
 export interface GramineLibraries {
@@ -37,13 +38,14 @@ const PACKAGED = ['usr/lib/*/gramine', 'usr/lib/gramine'];
  * prefix, the directory that holds them, or an unpacked package) or a Debian package of Gramine. What is found goes
  * into the cache, so that a build needs the place no more.
  *
- * Throws `ERR_GRAMINE_MISSING` (exit 5), `ERR_GRAMINE_LIBRARY`, `ERR_DEB_MALFORMED`, `ERR_ARCHIVE_*` (exit 2).
+ * Throws `ERR_GRAMINE_MISSING` (exit 5), `ERR_GRAMINE_LIBRARY`, `ERR_ELF_*`, `ERR_DEB_MALFORMED`, `ERR_ARCHIVE_*` (exit 2).
  */
 export async function pinGramine(from: string, options: FindOptions): Promise<GramineEntry> {
   const { libraries, version } = await findLibraries(from, options);
   const pin = async (name: keyof GramineLibraries) => {
     const bytes = libraries[name];
     requireElf(bytes, `${NAMES[name]} of ${from}`);
+    if (name === 'libpal') parseElf(bytes);
     const found = digest(bytes);
     await keep(options.cache, bytes, found);
     return { size: bytes.length, sha256: found };
@@ -180,7 +182,7 @@ async function installedVersion(prefixes: string[]): Promise<string | undefined>
 const scriptVersion = (script: string): string | undefined =>
   /^ *echo "Gramine ([0-9A-Za-z.+~-]{1,64}) \(/m.exec(script)?.[1];
 
-/** Whether it can be loaded into an enclave is seen when that is measured. */
+/** The least that both must be. */
 function requireElf(bytes: Buffer, what: string): void {
   const [class64, littleEndian] = [bytes[4] === 2, bytes[5] === 1];
   const elf = bytes.length >= 64 && bytes.readUInt32BE(0) === 0x7f454c46 && class64 && littleEndian;
