@@ -2,6 +2,7 @@ import { endorsementTargets } from './endorsement-targets.ts';
 import { evidenceTargets } from './evidence-targets.ts';
 import { formatTargets } from './format-targets.ts';
 import { imageTargets } from './image-targets.ts';
+import { protectedFileTargets } from './protected-file-targets.ts';
 import { receiptTargets } from './receipt-targets.ts';
 import type { Target } from './target.ts';
 
@@ -12,4 +13,5 @@ export const TARGETS: Target[] = [
   ...receiptTargets,
   ...formatTargets,
   ...imageTargets,
+  ...protectedFileTargets,
 ];
