@@ -4,9 +4,8 @@ import { RELEASE_PCR } from '../attest/simulated-attester.ts';
 import type { Claims, Endorsements } from '../attest/types.ts';
 import { verifyEvidence } from '../attest/verify.ts';
 import { equalBytes, hex, sha256 } from '../core/bytes.ts';
-import { hpkeSeal } from '../keys/hpke.ts';
 import { keyId } from '../keys/keys.ts';
-import { KIND, type ParsedHeader, parseHeader, verifyHeaderSignature } from '../seal/header.ts';
+import { KIND, type ParsedHeader, type Recipient } from '../seal/header.ts';
 import { openShare } from '../seal/recipients.ts';
 import {
   type Challenge,
@@ -18,6 +17,7 @@ import {
 } from './protocol.ts';
 import { asRefusal, refusal, refuseErrors, refuseFirst } from './refusal.ts';
 import { type BrokerState, MemoryState } from './state.ts';
+import { checkBinder, readHeader, rewrap } from './steps.ts';
 
 const NONCE_SECONDS = 60;
 /** How old evidence may be by the broker's clock. */
@@ -31,6 +31,8 @@ export interface BrokerOptions {
   allowSimulated: string[];
   /** The broker's own certificates, revocation lists and TCB data; an attester's are never used. */
   endorsements?: Endorsements;
+  /** Raw Ed25519 keys: serves models of these owners only. Default: anybody's that are sealed to this broker. */
+  owners?: Uint8Array[];
   /** Roots (DER) in place of the vendors' pinned ones. */
   roots?: Uint8Array[];
   clock?: () => Date;
@@ -73,10 +75,28 @@ export class Broker {
     const binder = releaseBinder({ ...request, brokerKeyId: this.keyId, headerDigest });
     checkBinder(claims, binder, request.nonce);
     const parsed = await readHeader(request.header, headerDigest);
+    this.#checkOwner(parsed);
     const share = await this.#openShare(parsed, request.share);
     refuseFirst('ERR_RELEASE_POLICY', appraise(parsed.header.policy, claims, this.#options.clock()));
     await this.#commit(request, parsed, claims);
     return encodeReply(await rewrap(request.pkE, binder, share));
+  }
+
+  /**
+   * Raises the epoch in force to that of a sealed header (its bytes without padding): older headers of the same owner and seal are refused
+   * from then on. An older header than that changes nothing. The owner's signature and a share of ours that opens come first, so nobody
+   * moves the epochs of a stranger's seal. Throws `ERR_RELEASE_*` (exit 4) with details {rule, expected, found}.
+   */
+  async advance(body: Uint8Array): Promise<{ previous: number; epoch: number }> {
+    const parsed = await readHeader(body, sha256(body));
+    this.#checkOwner(parsed);
+    const mine = this.#recipients(parsed)[0];
+    (await this.#openShare(parsed, mine?.share ?? 0)).fill(0);
+    const { owner, sealId, epoch } = parsed.header;
+    const entry = { event: 'advance' as const, ...this.#entry(parsed) };
+    const outcome = await this.#options.state.advance({ owner, sealId, epoch, entry });
+    if (outcome === 'full') throw fullRefusal();
+    return outcome;
   }
 
   #seconds(): number {
@@ -112,8 +132,18 @@ export class Broker {
     return claims;
   }
 
-  async #openShare({ header }: ParsedHeader, number: number): Promise<Buffer> {
-    const mine = header.recipients.filter((r) => r.kind === KIND.broker && equalBytes(r.keyId, this.keyId));
+  #checkOwner({ header }: ParsedHeader): void {
+    const { owners } = this.#options;
+    if (owners === undefined || owners.some((owner) => equalBytes(owner, header.owner))) return;
+    throw refusal('ERR_RELEASE_OWNER', 'owner', 'a model of an owner that this broker serves', hex(header.owner));
+  }
+
+  #recipients({ header }: ParsedHeader): Recipient[] {
+    return header.recipients.filter((r) => r.kind === KIND.broker && equalBytes(r.keyId, this.keyId));
+  }
+
+  async #openShare(parsed: ParsedHeader, number: number): Promise<Buffer> {
+    const mine = this.#recipients(parsed);
     const recipient = mine.find((r) => r.share === number);
     if (recipient === undefined) {
       const expected =
@@ -122,7 +152,7 @@ export class Broker {
       throw refusal('ERR_RELEASE_RECIPIENT', 'recipient', `${expected} (key id ${hex(this.keyId)})`, found);
     }
     try {
-      return await openShare(header, recipient, Buffer.from(this.#options.seed));
+      return await openShare(parsed.header, recipient, Buffer.from(this.#options.seed));
     } catch (error) {
       throw asRefusal(
         error,
@@ -133,17 +163,23 @@ export class Broker {
     }
   }
 
-  async #commit(request: ReleaseRequest, { header, digest }: ParsedHeader, claims: Claims): Promise<void> {
-    const { owner, sealId, epoch } = header;
-    const { state, clock } = this.#options;
+  #entry({ header, digest }: ParsedHeader) {
+    return {
+      time: this.#options.clock().toISOString(),
+      broker: hex(this.keyId),
+      owner: hex(header.owner),
+      sealId: hex(header.sealId),
+      epoch: header.epoch,
+      headerDigest: hex(digest),
+    };
+  }
+
+  async #commit(request: ReleaseRequest, parsed: ParsedHeader, claims: Claims): Promise<void> {
+    const { owner, sealId, epoch } = parsed.header;
+    const { state } = this.#options;
     const entry = {
       event: 'release' as const,
-      time: clock().toISOString(),
-      broker: hex(this.keyId),
-      owner: hex(owner),
-      sealId: hex(sealId),
-      epoch,
-      headerDigest: hex(digest),
+      ...this.#entry(parsed),
       share: request.share,
       tee: claims.tee,
       simulated: claims.simulated,
@@ -154,6 +190,7 @@ export class Broker {
     // The transaction looks again: another request may have used the nonce or raised the epoch since.
     const outcome = await state.commit({ nonce: request.nonce, owner, sealId, epoch, entry }, this.#seconds());
     if (outcome === 'nonce') throw nonceRefusal('used');
+    if (outcome === 'full') throw fullRefusal();
     if (outcome === 'epoch') {
       const current = await state.epoch(owner, sealId);
       throw refusal('ERR_RELEASE_EPOCH', 'epoch', `epoch ${current} or later`, `epoch ${epoch}`);
@@ -164,37 +201,5 @@ export class Broker {
 const nonceRefusal = (status: string) =>
   refusal('ERR_RELEASE_NONCE', 'nonce', 'a nonce of this broker, unexpired and unused', `${status} nonce`);
 
-/** SGX, TDX, SNP: report_data is the binder. Nitro-shaped: user_data is it, nonce the nonce, public_key absent. */
-function checkBinder(claims: Claims, binder: Buffer, nonce: Uint8Array): void {
-  if (claims.reportData !== undefined && equalBytes(claims.reportData, binder)) return;
-  const found =
-    claims.userData === undefined || !equalBytes(claims.userData, binder)
-      ? 'evidence made for something else'
-      : claims.nonce === undefined || !equalBytes(claims.nonce, nonce)
-        ? 'evidence with another nonce'
-        : claims.publicKey !== undefined
-          ? 'evidence with a public key'
-          : undefined;
-  if (found === undefined) return;
-  throw refusal('ERR_RELEASE_BINDER', 'binder', 'evidence made for this nonce, key, broker, header and share', found);
-}
-
-function readHeader(bytes: Uint8Array, digest: Uint8Array): Promise<ParsedHeader> {
-  return refuseErrors('ERR_RELEASE_HEADER', 'header', 'a sealed header signed by its owner', () => {
-    const parsed = parseHeader(bytes);
-    // Padding is not covered by the header digest, so two byte strings would stand for one header.
-    if (!equalBytes(parsed.digest, digest)) throw refusal('ERR_RELEASE_HEADER', 'header', 'no padding', 'padding');
-    verifyHeaderSignature(parsed);
-    return parsed;
-  });
-}
-
-async function rewrap(pkE: Uint8Array, binder: Buffer, share: Buffer) {
-  try {
-    return await hpkeSeal(pkE, binder, share);
-  } catch (cause) {
-    throw refusal('ERR_RELEASE_REQUEST', 'pkE', 'an X-Wing public key', 'something else', cause);
-  } finally {
-    share.fill(0);
-  }
-}
+const fullRefusal = () =>
+  refusal('ERR_RELEASE_FULL', 'state', 'room for another seal', 'as many as this broker remembers');

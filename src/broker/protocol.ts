@@ -123,6 +123,23 @@ export function decodeChallenge(body: Uint8Array): Challenge {
   throw refusedError('ERR_RELEASE_REPLY', 'expected a challenge from the broker, found something else');
 }
 
+/** Answer to `PUT /v1/epochs`: the epochs in force before and after. */
+export interface Epochs {
+  previous: number;
+  epoch: number;
+}
+
+export const encodeEpochs = ({ previous, epoch }: Epochs): Buffer => Buffer.from(JSON.stringify({ previous, epoch }));
+
+/** Throws `ERR_RELEASE_REPLY` (exit 4). */
+export function decodeEpochs(body: Uint8Array): Epochs {
+  try {
+    const { previous, epoch } = JSON.parse(Buffer.from(body.subarray(0, REPLY_LIMIT)).toString());
+    if (Number.isSafeInteger(previous) && Number.isSafeInteger(epoch)) return { previous, epoch };
+  } catch {}
+  throw refusedError('ERR_RELEASE_REPLY', 'expected the epoch in force from the broker, found something else');
+}
+
 function decodeMap(body: Uint8Array, maxBytes: number, size: number, what: string): Map<unknown, unknown> {
   let map: unknown;
   try {

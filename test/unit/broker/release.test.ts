@@ -166,7 +166,7 @@ describe('attacks on the nonce', () => {
   });
 
   test('a flood of challenges: memory stays bounded, and whoever asks last is served', async () => {
-    const state = new MemoryState(100);
+    const state = new MemoryState({ mostNonces: 100 });
     const { broker } = newBroker({ state });
     const nonces: Uint8Array[] = [];
     for (let i = 0; i < 250; i++) nonces.push((await broker.challenge()).nonce);

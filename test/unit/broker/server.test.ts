@@ -87,7 +87,10 @@ describe('the broker over HTTP', () => {
   test.each([
     ['GET', '/v1/challenge', 405, 'ERR_RELEASE_METHOD'],
     ['PUT', '/v1/release', 405, 'ERR_RELEASE_METHOD'],
-    ['POST', '/v1/epochs', 404, 'ERR_RELEASE_ROUTE'],
+    ['POST', '/v1/epochs', 405, 'ERR_RELEASE_METHOD'],
+    ['PUT', '/v1/epochs', 403, 'ERR_RELEASE_HEADER'],
+    ['PUT', '/v1/challenge', 405, 'ERR_RELEASE_METHOD'],
+    ['POST', '/__proto__', 404, 'ERR_RELEASE_ROUTE'],
     ['POST', '/', 404, 'ERR_RELEASE_ROUTE'],
     ['POST', '/v1/release', 400, 'ERR_RELEASE_REQUEST'],
   ])('%s %s is %i', async (method, path, status, code) => {
