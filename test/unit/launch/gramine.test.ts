@@ -107,7 +107,9 @@ describe('a run', () => {
     expect(enclave.launcher).toEqual({ kind: 'gramine', mode: 'direct', version: '1.9', debug: false });
     expect(Object.keys(enclave.timings).slice(0, 2)).toEqual(['measure', 'boot to program']);
     expect(notes.join()).toMatch(/gramine-direct: no SGX/);
-    expect(log).toContain('environment: ATOMA_TEE_HOST LC_ALL PATH PWD');
+    // What the shell of the script adds is its own.
+    expect(log).toContainEqual(expect.stringMatching(/^environment: .*ATOMA_TEE_HOST LC_ALL .*PATH/));
+    expect(log.join('\n')).not.toContain('SECRET_OF_THE_HOST');
     expect(log.join('\n')).toMatch(/no SGX under this Gramine: SIMULATED evidence/);
 
     const reply = await enclave.request({ method: 'POST', path: '/v2/models/echo/infer', body: INPUT });
@@ -171,6 +173,16 @@ describe('refused before anything runs', () => {
       'a measured configuration that is another',
       'ERR_GRAMINE_FILE_DIGEST',
       (file) => appendFileSync(file('echo.gramine/root/etc/atoma-tee/enclave.json'), ' '),
+    ],
+    [
+      'any other file that is another',
+      'ERR_GRAMINE_FILE_DIGEST',
+      (file) => appendFileSync(file('echo.gramine/root/app/data'), ' '),
+    ],
+    [
+      'any other file that is gone',
+      'ERR_GRAMINE_TRUSTED_MISSING',
+      (file) => rmSync(file('echo.gramine/root/app/data')),
     ],
     [
       'a measured configuration that is gone',
