@@ -10,9 +10,11 @@ describe('the contract of every command', () => {
   test('there are commands, under the names of the contract', () => {
     expect(commands.map((id) => id.replaceAll(':', ' ')).sort()).toEqual(
       [
+        'broker advance',
         'broker serve',
         'build',
         'endorsements import',
+        'gramine sign',
         'inspect',
         'keygen',
         'lock',
@@ -20,6 +22,7 @@ describe('the contract of every command', () => {
         'nitro pack',
         'nitro sign',
         'nitro unpack',
+        'rebind',
         'run',
         'seal',
         'unseal',
