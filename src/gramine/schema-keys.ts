@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import type { ManifestTable } from './toml-values.ts';
+import { isTable, type ManifestTable } from './toml-values.ts';
 
 /** Every key of Gramine 1.9 (python/graminelibos/manifest_check.py). The keys are also what "did you mean" chooses from. */
 
@@ -50,16 +50,22 @@ const fs = {
 
 const libos = { entrypoint: text, check_invalid_pointers: flag.optional() };
 
+/** A function, because of a union's members zod reports about one of them only. */
+function isEnvironmentValue(value: unknown): boolean {
+  if (typeof value === 'string') return true;
+  if (!isTable(value)) return false;
+  const entries = Object.entries(value);
+  return entries.every(
+    ([k, v]) => entries.length === 1 && (k === 'value' ? typeof v === 'string' : k === 'passthrough' && v === true),
+  );
+}
+
 const entrypoint = { uri: text, sha256: sha256.optional() };
 const loader = {
   entrypoint: table(entrypoint),
   argv: list(text).optional(),
   argv_src_file: text.optional(),
-  env: named(
-    z.union([text, table({ value: text.optional() }), table({ passthrough: z.literal(true) })], {
-      error: () => 'expected a string, { value = "..." } or { passthrough = true }',
-    }),
-  ).optional(),
+  env: named(z.custom(isEnvironmentValue, 'expected a string, { value = "..." } or { passthrough = true }')).optional(),
   env_src_file: text.optional(),
   gid: integer.optional(),
   insecure__use_cmdline_argv: flag.optional(),
