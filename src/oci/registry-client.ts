@@ -88,11 +88,11 @@ export class RegistryClient {
   }
 
   /**
-   * The address that an answer's Location header gives; it may be another host's. Throws NetworkError where it is none,
-   * `ERR_OCI_INSECURE` (exit 3).
+   * The address that an answer's Location header gives (RFC 9110, 10.2.2), counted from `from`, or from the registry's own; it may be
+   * another host's. Throws NetworkError where it is none, `ERR_OCI_INSECURE` (exit 3).
    */
-  async location(response: IncomingMessage): Promise<URL> {
-    const base = await this.#address(this.#options.signal);
+  async location(response: IncomingMessage, from?: URL): Promise<URL> {
+    const base = from ?? (await this.#address(this.#options.signal));
     const { location = '' } = response.headers;
     if (location === '' || !URL.canParse(location, base.href))
       throw new NetworkError('it gives no address to upload to', true);

@@ -121,7 +121,7 @@ async function sendChunk({ client, size, chunk = CHUNK, read, signal, onProgress
   response.destroy();
   // It is elsewhere than we think, or has forgotten: asking it where it is can help.
   if ((response.statusCode ?? 0) >= 400) throw new NetworkError(`the server answered ${response.statusCode}`, false);
-  session.location = await client.location(response);
+  session.location = await client.location(response, session.location);
   const got = reached(response) ?? to;
   if (got <= from || got > to) throw new NetworkError(`it has ${got} bytes after the bytes ${from} to ${to}`, true);
   session.at = got;
@@ -156,7 +156,11 @@ async function resumeAt({ client, size, signal }: Upload, session: Session): Pro
   const end = reached(response) ?? 0;
   const at = end <= 1 ? 0 : end;
   if (at > size) return null;
-  return { ...session, location: location === undefined ? session.location : await client.location(response), at };
+  return {
+    ...session,
+    location: location === undefined ? session.location : await client.location(response, session.location),
+    at,
+  };
 }
 
 /**
