@@ -23,6 +23,8 @@ describe('the contract of every command', () => {
         'nitro sign',
         'nitro unpack',
         'rebind',
+        'pull',
+        'push',
         'run',
         'seal',
         'unseal',
