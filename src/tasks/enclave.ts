@@ -5,6 +5,7 @@ import { readSmallFile } from '../core/files.ts';
 import type { MeasuredConfig } from '../core/measured-config.ts';
 import type { OnProgress } from '../core/progress.ts';
 import type { BuiltGramineImage } from '../gramine/built-image.ts';
+import { gramineNames } from '../gramine/image-manifest.ts';
 import type { AnyLaunchOptions, Enclave } from '../launch/enclave.ts';
 import type { GramineWishes } from '../launch/gramine-find.ts';
 import { launch, type Tee, type TeeOptions } from '../launch/launch.ts';
@@ -12,7 +13,14 @@ import type { QemuWishes } from '../launch/qemu-find.ts';
 import type { Statement } from '../manifest/statement.ts';
 import { type MeasuredEif, measuredConfigTap } from '../nitro/index.ts';
 import { type BrokerWishes, nameBrokers, openBrokers } from './brokers.ts';
-import { besideManifest, gramineSubject, nitroSubject, readManifest, requireDigest } from './image.ts';
+import {
+  besideManifest,
+  gramineSubject,
+  nitroSubject,
+  readManifest,
+  requireDigest,
+  sigstructSubject,
+} from './image.ts';
 import { type MachineWishes, planMachine, requireMemory, requireNitroKernel } from './machine.ts';
 
 export interface EnclaveOptions extends MachineWishes, QemuWishes, GramineWishes, BrokerWishes {
@@ -122,8 +130,8 @@ async function launchGramine(
   const path = besideManifest(manifest, subject.name);
   const accept = ({ sha256, name, config }: BuiltGramineImage) => {
     requireDigest(subject, { sha256: sha256.manifest }, path);
-    const signature = statement.subject.find((other) => other.name === `${name}.sig`);
-    if (signature) requireDigest(signature, { sha256: sha256.sigstruct }, besideManifest(manifest, signature.name));
+    const signature = sigstructSubject(statement, gramineNames(name).sigstruct);
+    requireDigest(signature, { sha256: sha256.sigstruct }, besideManifest(manifest, signature.name));
     judge(config);
   };
   return launch({ ...common, tee: 'gramine', manifest: path, root: loadOrCreateLocalRoot, gramine, onNote, accept });
