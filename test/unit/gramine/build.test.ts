@@ -223,8 +223,6 @@ describe('a Gramine build is refused, and leaves nothing, with', () => {
 
   test('a lock that pins no Gramine, for --target gramine', async () => {
     const project = await gramineProject(['nitro']);
-    project.lock.gramine = undefined;
-    project.writeLock();
     await refused(project, { code: 'ERR_LOCK_GRAMINE', exitCode: 2 }, { targets: ['gramine'] });
   });
 

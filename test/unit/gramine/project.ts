@@ -42,8 +42,10 @@ export async function gramineProject(targets = ['nitro', 'gramine'], table = SMA
   fakeGramine(join(project.dir, 'gramine'));
   writeFileSync(join(project.dir, 'sgx.pem'), sgxKey());
   setGramine(project, targets, table);
-  const cache = await Cache.open(project.cacheDir);
-  project.lock.gramine = await pinGramine('gramine', { dir: project.dir, cache });
+  if (targets.includes('gramine')) {
+    const cache = await Cache.open(project.cacheDir);
+    project.lock.gramine = await pinGramine('gramine', { dir: project.dir, cache });
+  }
   project.writeLock();
   return project;
 }
