@@ -1,6 +1,6 @@
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { ServerOptions as HttpOptions, IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import { AtomaError } from '../core/errors.ts';
+import { AtomaError, usageError } from '../core/errors.ts';
 import type { Broker } from './broker.ts';
 import { type BrokerResponse, handleBrokerRequest, refusalResponse } from './handler.ts';
 import { REQUEST_LIMIT } from './protocol.ts';
@@ -15,6 +15,8 @@ export interface ServeOptions {
   headersTimeout?: number;
   requestTimeout?: number;
   maxConnections?: number;
+  /** PEM: serves HTTPS. */
+  tls?: { cert: Buffer; key: Buffer };
 }
 
 export interface BrokerServer {
@@ -25,9 +27,9 @@ export interface BrokerServer {
 }
 
 /**
- * Serves a broker over HTTP/1.1, one request for each connection. Shares are encrypted to the enclave, so TLS is not what
+ * Serves a broker over HTTP/1.1 or HTTPS, one request for each connection. Shares are encrypted to the enclave, so TLS is not what
  * protects them. Connections beyond the cap push out the oldest that has not sent its request yet: half-open ones,
- * however many, cost an honest client nothing. Throws `ERR_BROKER_LISTEN` (exit 1).
+ * however many, cost an honest client nothing. Throws `ERR_BROKER_LISTEN` (exit 1), `ERR_BROKER_TLS` (exit 2).
  */
 export async function serveBroker(broker: Broker, options: ServeOptions = {}): Promise<BrokerServer> {
   const {
@@ -37,46 +39,47 @@ export async function serveBroker(broker: Broker, options: ServeOptions = {}): P
     requestTimeout = 15_000,
     maxConnections = 512,
   } = options;
-  const { createServer } = await import('node:http');
-  const waiting = new Set<Socket>();
-  const server = createServer(
-    {
-      headersTimeout,
-      requestTimeout,
-      connectionsCheckingInterval: Math.min(1000, headersTimeout),
-      maxHeaderSize: 8192,
-      keepAlive: false,
-    },
-    (request, response) => {
-      void answer(broker, request, response, () => waiting.delete(request.socket));
-    },
-  );
+  // By address: a request's socket is the TLS layer's, a connection's the one beneath.
+  const waiting = new Map<string, Socket>();
+  const limits = {
+    headersTimeout,
+    requestTimeout,
+    connectionsCheckingInterval: Math.min(1000, headersTimeout),
+    maxHeaderSize: 8192,
+    keepAlive: false,
+  };
+  const server = await createServer(limits, options.tls, (request, response) => {
+    void answer(broker, request, response, () => waiting.delete(address(request.socket)));
+  });
   // Requests in a row on one connection would each take a nonce and be answered once.
   server.maxRequestsPerSocket = 1;
   let open = 0;
   server.on('connection', (socket) => {
+    const from = address(socket);
     open += 1;
-    waiting.add(socket);
+    waiting.set(from, socket);
     socket.on('close', () => {
       open -= 1;
-      waiting.delete(socket);
+      if (waiting.get(from) === socket) waiting.delete(from);
     });
     socket.on('error', () => socket.destroy());
     if (open <= maxConnections) return;
-    const [oldest = socket] = waiting;
+    const [[first, oldest] = [from, socket]] = waiting;
     // Out of the list now: its close event comes later, and the next connection must push out another.
-    waiting.delete(oldest);
+    waiting.delete(first);
     oldest.destroy();
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     const status = error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? '408 Request Timeout' : '400 Bad Request';
-    if (socket.writable) socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`);
+    // Whoever does not get through TLS would not understand an answer.
+    const spoken = /^(HPE_|ERR_HTTP_)/.test(error.code ?? '');
+    if (socket.writable && spoken) socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`);
     else socket.destroy();
   });
   await listen(server, host, port);
   const { port: bound } = server.address() as AddressInfo;
   return {
-    url: `http://${host.includes(':') ? `[${host}]` : host}:${bound}`,
+    url: `http${options.tls ? 's' : ''}://${host.includes(':') ? `[${host}]` : host}:${bound}`,
     connections: () => open,
     close: () =>
       new Promise((resolve) => {
@@ -84,6 +87,21 @@ export async function serveBroker(broker: Broker, options: ServeOptions = {}): P
         server.closeAllConnections();
       }),
   };
+}
+
+const address = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
+
+/** Throws `ERR_BROKER_TLS` (exit 2). */
+async function createServer(limits: HttpOptions, tls: ServeOptions['tls'], handler: RequestListener): Promise<Server> {
+  if (tls === undefined) return (await import('node:http')).createServer(limits, handler);
+  const https = await import('node:https');
+  try {
+    return https.createServer({ ...limits, ...tls, handshakeTimeout: limits.headersTimeout }, handler);
+  } catch (cause) {
+    throw usageError('ERR_BROKER_TLS', 'expected a certificate and its key in PEM for TLS, found something else', {
+      cause,
+    });
+  }
 }
 
 function listen(server: Server, host: string, port: number): Promise<void> {

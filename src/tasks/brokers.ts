@@ -28,7 +28,7 @@ export async function openBrokers(wishes: BrokerWishes): Promise<BrokerPost[]> {
   if (brokers.length + brokerKeys.length > 255) {
     throw usageError('ERR_USAGE', `expected at most 255 brokers, found ${brokers.length + brokerKeys.length}`);
   }
-  const posts = [...brokers.map(remoteBroker), ...(await ownBrokers(brokerKeys, wishes))];
+  const posts = [...brokers.map((url): BrokerPost => remoteBroker(url)), ...(await ownBrokers(brokerKeys, wishes))];
   // Of a single broker the enclave's error says everything.
   return posts.length === 1 ? posts : posts.map((post, i) => watched(post, brokerName(wishes, i + 1), wishes.onNote));
 }
@@ -36,15 +36,18 @@ export async function openBrokers(wishes: BrokerWishes): Promise<BrokerPost[]> {
 /** What only the launcher knows is put into an error from inside: which address "broker 2" has. */
 export function nameBrokers(error: unknown, wishes: BrokerWishes): unknown {
   if (!(error instanceof AtomaError)) return error;
-  const exit = Object.entries(EXIT).find(([, code]) => code === error.exitCode)?.[0] as keyof typeof EXIT;
   const message = error.message.replace(/\bbroker (\d{1,3})\b/g, (_, number) => brokerName(wishes, Number(number)));
   const { hint, details, cause } = error;
-  return new AtomaError(exit, error.code, message, {
+  return new AtomaError(exitName(error), error.code, message, {
     ...(hint === undefined ? {} : { hint }),
     ...(details === undefined ? {} : { details }),
     cause,
   });
 }
+
+/** What `new AtomaError` calls the exit code of an error. */
+export const exitName = ({ exitCode }: AtomaError) =>
+  Object.entries(EXIT).find(([, code]) => code === exitCode)?.[0] as keyof typeof EXIT;
 
 function brokerName({ brokers = [], brokerKeys = [] }: BrokerWishes, number: number): string {
   const address = [...brokers.map(withoutSecrets), ...brokerKeys][number - 1];
@@ -52,7 +55,7 @@ function brokerName({ brokers = [], brokerKeys = [] }: BrokerWishes, number: num
 }
 
 /** An address may carry a password. */
-function withoutSecrets(base: string): string {
+export function withoutSecrets(base: string): string {
   const url = URL.parse(base);
   return url === null ? base : `${url.origin}${url.pathname.replace(/\/$/, '')}`;
 }
@@ -97,16 +100,18 @@ const BROKER_TIMEOUT_MS = 30_000;
 const MAX_REPLY = 64 << 10;
 
 /** A broker over HTTP. Shares are encrypted to the enclave and evidence is public: TLS protects neither. */
-function remoteBroker(base: string): BrokerPost {
+export function remoteBroker(
+  base: string,
+): (...request: [path: string, body: Uint8Array, method?: string]) => ReturnType<BrokerPost> {
   const url = URL.parse(base);
   if (url === null || !['http:', 'https:'].includes(url.protocol)) {
     throw usageError('ERR_USAGE', `--broker: expected an http:// or https:// URL, found "${base}"`);
   }
   const prefix = url.pathname.replace(/\/$/, '');
-  return async (path, body) => {
+  return async (path, body, method = 'POST') => {
     try {
       const reply = await fetch(new URL(prefix + path, url), {
-        method: 'POST',
+        method,
         body: Buffer.from(body),
         redirect: 'error',
         signal: AbortSignal.timeout(BROKER_TIMEOUT_MS),
