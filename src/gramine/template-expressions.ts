@@ -1,5 +1,6 @@
 import { applyFilter, applyTest } from './template-filters.ts';
 import { attribute } from './template-methods.ts';
+import { describe, first, itemOf, refuseOtherMeaning } from './template-nodes.ts';
 import { operate } from './template-operators.ts';
 import { type Node, nodes, type Scope } from './template-scope.ts';
 import {
@@ -12,10 +13,11 @@ import {
   typeName,
   UndefinedValue,
   type Value,
+  weight,
 } from './template-values.ts';
 
-/** Bounds on what a hostile template can have us do. About two seconds, and 16 MiB of text (64 in all that was thrown away too). */
-const MAX_STEPS = 5_000_000;
+/** Bounds on what a hostile template can have us do. About a second, and 16 MiB of text (64 in all that was thrown away too). */
+const MAX_STEPS = 2_000_000;
 const MAX_TEXT = 16 << 20;
 
 /**
@@ -55,9 +57,9 @@ export class TemplateExpressions {
       case 'FloatLiteral':
         return node.value as number;
       case 'ArrayLiteral':
-        return nodes(node.value).map((item) => defined(this.evaluate(item, scope)));
+        return this.counted(nodes(node.value).map((item) => defined(this.evaluate(item, scope))));
       case 'TupleLiteral':
-        return tuple(nodes(node.value).map((item) => defined(this.evaluate(item, scope))));
+        return this.counted(tuple(nodes(node.value).map((item) => defined(this.evaluate(item, scope)))));
       case 'ObjectLiteral':
         return this.#dict(node, scope);
       case 'Identifier':
@@ -102,7 +104,7 @@ export class TemplateExpressions {
       if (typeof name !== 'string') throw templateError(`unsupported: ${typeName(name)} as the key of a dict`);
       dict.set(name, defined(this.evaluate(value, scope)));
     }
-    return dict;
+    return this.counted(dict);
   }
 
   /** `a.b` is an attribute first and an item second, `a["b"]` the other way round. */
@@ -177,49 +179,15 @@ export class TemplateExpressions {
     return this.counted(operate(operator, defined(left), defined(this.evaluate(node.right as Node, scope))));
   }
 
-  /** Text and lists that grow cost what they hold, so that doubling them does not fill the memory. */
-  counted(value: Value): Value {
+  /** Text and lists that grow cost what they hold, so that neither doubling them nor putting them in each other fills the memory. */
+  protected counted(value: Value): Value {
     if (typeof value === 'string') this.bounded(value);
-    else if (Array.isArray(value)) {
-      this.#steps += value.length;
+    else if (Array.isArray(value) || value instanceof Map) {
+      this.#steps += Array.isArray(value) ? value.length : value.size;
       this.step();
+      if (weight(value) > MAX_TEXT)
+        throw templateError(`expected lists and dicts that hold at most ${MAX_TEXT} characters`);
     }
     return value;
   }
-}
-
-/** None (null) is a value. */
-function first(one: () => Value | undefined, other: () => Value | undefined): Value | undefined {
-  const value = one();
-  return value === undefined ? other() : value;
-}
-
-const COMPARISONS = ['==', '!=', '<', '>', '<=', '>=', 'in', 'not in'];
-
-/** Where the parser reads operators in another order than Jinja does: nothing is computed rather than something else. */
-function refuseOtherMeaning(node: Node, operator: string): void {
-  const left = node.left as Node;
-  const inner = left.type === 'BinaryExpression' ? ((left.operator as Node).value as string) : '';
-  if (COMPARISONS.includes(operator) && COMPARISONS.includes(inner))
-    throw templateError('unsupported: a chain of comparisons');
-  if (operator === '~' && (inner === '+' || inner === '-')) throw templateError(`unsupported: "${inner}" before "~"`);
-}
-
-function itemOf(self: Value, key: Value): Value | undefined {
-  if (self instanceof Map) return typeof key === 'string' ? self.get(key) : undefined;
-  if (typeof key !== 'bigint') return undefined;
-  if (Array.isArray(self)) return self.at(Number(key));
-  return typeof self === 'string' ? [...self].at(Number(key)) : undefined;
-}
-
-/** "a.b" for an error text. */
-function describe(node: Node): string {
-  const object = node.object as Node;
-  const before =
-    object.type === 'MemberExpression' ? describe(object) : object.type === 'Identifier' ? String(object.value) : '...';
-  const property = node.property as Node;
-  const after = ['Identifier', 'StringLiteral', 'IntegerLiteral'].includes(property.type)
-    ? String(property.value)
-    : '...';
-  return node.computed ? `${before}[${after}]` : `${before}.${after}`;
 }

@@ -95,6 +95,21 @@ export function isTrue(value: Value): boolean {
   return Boolean(known);
 }
 
+const weights = new WeakMap<object, number>();
+
+/** What printing a value takes at least, in characters. Known of what a list holds, it costs a look at each item. */
+export function weight(value: Value): number {
+  if (typeof value === 'string') return value.length + 1;
+  if (!Array.isArray(value) && !(value instanceof Map)) return 1;
+  const known = weights.get(value);
+  if (known !== undefined) return known;
+  let sum = 1;
+  if (Array.isArray(value)) for (const item of value) sum += weight(item);
+  else for (const [key, item] of value) sum += weight(key) + weight(item);
+  weights.set(value, sum);
+  return sum;
+}
+
 /** Python's str(). */
 export function pythonText(value: Value): string {
   const known = defined(value);
