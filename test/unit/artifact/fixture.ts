@@ -87,9 +87,9 @@ export function login(host: string, { name, password }: { name: string; password
   return env;
 }
 
-/** A line to a registry that breaks: connections end once the bytes of the allowance have gone one way or the other. */
+/** A line to a registry that breaks: connections end, or stall, once the bytes of the allowance have gone one way or the other. */
 export async function fragile(host: string, direction: 'up' | 'down') {
-  const line = { allowance: Number.POSITIVE_INFINITY, breaks: 0, passed: 0, host: '' };
+  const line = { allowance: Number.POSITIVE_INFINITY, breaks: 0, passed: 0, stalls: false, host: '' };
   const [address = '', port] = host.split(':');
   const sockets = new Set<Socket>();
   const server = createServer((near) => {
@@ -109,8 +109,9 @@ export async function fragile(host: string, direction: 'up' | 'down') {
         to.write(some);
         if (line.allowance >= 0) return;
         line.breaks++;
-        line.allowance = Number.POSITIVE_INFINITY;
         from.pause();
+        if (line.stalls) return;
+        line.allowance = Number.POSITIVE_INFINITY;
         // What has been let through arrives.
         setTimeout(end, 20);
       });
