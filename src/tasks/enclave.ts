@@ -59,12 +59,6 @@ export interface StartedEnclave extends Enclave {
  * broker's refusal (exit 4), `ERR_SEAL_*`, ...
  */
 export async function startEnclave(options: EnclaveOptions): Promise<StartedEnclave> {
-  return start(options).catch((error) => {
-    throw nameBrokers(error, options);
-  });
-}
-
-async function start(options: EnclaveOptions): Promise<StartedEnclave> {
   const { tee = 'simulated', force = false } = options;
   requireApplicable(tee, options);
   const statement = await readManifest(options.manifest);
