@@ -19,6 +19,13 @@ const KNOWN: Known[] = [
     hint: 'the file is no trusted file of the manifest, or not the one that was measured: build the image again',
   },
   {
+    // What a program says of such a file: Gramine itself is silent about it, unless loader.log_level is "warning".
+    said: /cannot open shared object file|EACCES: permission denied|^\s*path: '/,
+    code: 'ERR_GRAMINE',
+    means: 'the program could not open a file',
+    hint: 'is it among sgx.trusted_files of the manifest? loader.log_level = "warning" makes Gramine name what it keeps from the program',
+  },
+  {
     said: /AESM service/,
     exit: 'missing',
     code: 'ERR_GRAMINE_AESM',

@@ -282,6 +282,12 @@ describe('Gramine that fails', () => {
       /enclave_size/,
     ],
     ['error: libos_init() failed in init_fs: Invalid argument (EINVAL)', 'ERR_GRAMINE', undefined],
+    [
+      '/usr/bin/node: error while loading shared libraries: libstdc++.so.6: cannot open shared object file: No such file or directory',
+      'ERR_GRAMINE',
+      /trusted_files/,
+    ],
+    ["  path: '/app/program.mjs'", 'ERR_GRAMINE', /trusted_files/],
     ['something else', 'ERR_ENCLAVE_ENDED', undefined],
   ])('%s', (line, code, hint) => {
     const tail = [
