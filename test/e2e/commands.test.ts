@@ -14,6 +14,7 @@ describe('the contract of every command', () => {
         'broker serve',
         'build',
         'endorsements import',
+        'gramine manifest',
         'gramine sign',
         'inspect',
         'keygen',
