@@ -3,7 +3,7 @@ import type { ModelFile } from '../model/model.ts';
 import { verifyHeaderSignature } from './header.ts';
 import type { SealIndex } from './index-part.ts';
 import { openIndex, partOffsets, readHeader } from './open.ts';
-import type { Plan } from './plan.ts';
+import type { Limits, Plan } from './plan.ts';
 import { type PrivateKey, unwrapContentKey } from './recipients.ts';
 import { type Candidate, type NewFile, planReuse } from './reuse-plan.ts';
 import { partAad } from './secrets.ts';
@@ -39,8 +39,13 @@ export async function openOld(
 }
 
 /** Where everything goes, and which parts come from the older sealed model; reads what has to be compared. */
-export async function planWithOld(old: OldSealed, files: (ModelFile & NewFile)[], run: RunOptions): Promise<Plan> {
-  const { candidates, finish } = planReuse(old.index, files);
+export async function planWithOld(
+  old: OldSealed,
+  files: (ModelFile & NewFile)[],
+  limits: Limits,
+  run: RunOptions,
+): Promise<Plan> {
+  const { candidates, finish } = planReuse(old.index, files, limits);
   return finish(candidates.length === 0 ? new Set() : await compare(old, candidates, files, run));
 }
 

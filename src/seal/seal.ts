@@ -12,7 +12,7 @@ import { listModel, type ModelFile, modelDigest } from '../model/model.ts';
 import { drawUp } from './draft.ts';
 import { sourceChanged, wrongDigest } from './errors.ts';
 import { flushWhile, requireSpace } from './output.ts';
-import { planParts } from './plan.ts';
+import { LIMITS, type Limits, planParts } from './plan.ts';
 import type { Policy } from './policy.ts';
 import { checkRecipients, type PrivateKey } from './recipients.ts';
 import { type OldSealed, openOld, planWithOld } from './reuse.ts';
@@ -39,6 +39,8 @@ export interface SealOptions {
   reuse?: { sealed: string; key: PrivateKey } | undefined;
   /** The shared cache's directory, where the digests of files are remembered (model/digest-cache.ts). None: nothing is. */
   cacheDir?: string | undefined;
+  /** Where files are cut into parts; LIMITS by default. */
+  limits?: Limits | undefined;
   /** Digests every file anew, also in parts that are taken over, instead of believing the cache. */
   rehash?: boolean | undefined;
   onProgress?: OnProgress | undefined;
@@ -93,7 +95,7 @@ async function sealFiles(
   remembered: (Buffer | undefined)[],
   old: OldSealed | undefined,
 ): Promise<{ digests: Buffer[]; result: SealResult }> {
-  const { onProgress, signal } = options;
+  const { onProgress, signal, limits = LIMITS } = options;
   // What can be taken over depends on every digest.
   const known = old ? await completeDigests(files, remembered, options) : remembered;
   const all = known.filter((digest) => digest !== undefined);
@@ -103,9 +105,13 @@ async function sealFiles(
     ? await planWithOld(
         old,
         files.map((file, i) => ({ ...file, sha256: known[i] ?? sha256() })),
+        limits,
         run,
       )
-    : planParts(files.map(({ size }) => size));
+    : planParts(
+        files.map(({ size }) => size),
+        limits,
+      );
   const hash = Uint8Array.from(files, ({ size }, i) => (size > 0 && (options.rehash || !known[i]) ? 1 : 0));
   return withAtomicFile(
     options.out,
