@@ -43,10 +43,11 @@ const MAX_LINKS = 40;
  * What does not exist is kept as it is. Throws an error with code ELOOP as the kernel does.
  */
 export function resolveInside(path: string, chroot: string): string {
-  if (!path.startsWith('/')) {
+  // Python's paths keep two leading slashes, and with them no path is inside of the chroot.
+  if (!/^\/(?!\/)/.test(path)) {
     throw usageError(
       'ERR_GRAMINE_TRUSTED',
-      `trusted file "file:${path}": expected an absolute path, because of --chroot`,
+      `trusted file "file:${path}": expected a path that begins with one slash, because of --chroot`,
     );
   }
   const left = path.split('/').reverse();

@@ -140,9 +140,11 @@ describe('a chroot', () => {
       });
     }));
 
-  test('relative URIs are refused', () =>
+  test('relative URIs and those with two slashes are refused', () =>
     withDirectory(async (dir) => {
-      expect(await thrown(() => uris(['file:a'], dir, dir))).toMatchObject({ code: 'ERR_GRAMINE_TRUSTED' });
+      for (const uri of ['file:a', 'file://', 'file://a']) {
+        expect(await thrown(() => uris([uri], dir, dir))).toMatchObject({ code: 'ERR_GRAMINE_TRUSTED' });
+      }
     }));
 });
 
