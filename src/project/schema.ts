@@ -82,7 +82,7 @@ const gramine = {
   from: z.string().min(1).default('installed'),
   enclave_size: z
     .string()
-    .regex(/^[1-9][0-9]{0,6}[KMG]$/, 'expected a size like "4G"')
+    .regex(/^[1-9][0-9]{0,6}[KMG]$/, { error: 'expected a size like "4G"', abort: true })
     .refine((size) => {
       const bytes = parseEnclaveSize(size);
       return (bytes & (bytes - 1n)) === 0n;

@@ -67,7 +67,10 @@ export function policyNames(policy: Policy, measurements: ImageMeasurement[]): C
     const found = accepted.tee === 'nitro' ? namesNitro(accepted, measurements) : namesSgx(accepted, measurements);
     if (found !== null) return found;
   }
-  return pass('policy.measurement', `names ${measurements.length > 1 ? 'these images' : 'this image'} and no other`);
+  return pass(
+    'policy.measurement',
+    `names ${measurements.length > 1 ? 'images of this manifest' : 'this image'} and no other`,
+  );
 }
 
 const notThisAlone = (actual: string) => fail('policy.measurement', { expected: 'this image alone', actual });

@@ -143,3 +143,47 @@ describe('loading a project', () => {
     await expect(loadProject(dir)).rejects.toMatchObject({ code: 'ERR_CONFIG_SYNTAX' });
   });
 });
+
+describe('[gramine]', () => {
+  const gramine = (table: string) => parseConfig(`${MINIMAL}\n[gramine]\n${table}`, 'enclave.toml').gramine;
+
+  test('the documented defaults: no debug enclave, an installed Gramine', () => {
+    expect(gramine('')).toEqual({
+      ...{ from: 'installed', enclave_size: '4G', max_threads: 32, debug: false, edmm: false },
+      ...{ isvprodid: 0, isvsvn: 0 },
+    });
+  });
+
+  test('signs with a key, a key with a passphrase, or a command and its public key', () => {
+    for (const sign of [
+      { key: 'sgx.pem' },
+      { key: 'sgx.pem', passphrase: 'pass.txt' },
+      { signer: 'hsm', public_key: 'sgx.pub' },
+    ]) {
+      const text = Object.entries(sign).map(([key, value]) => `${key} = "${value}"`);
+      expect(gramine(`sign = { ${text.join(', ')} }`)?.sign).toEqual(sign);
+    }
+  });
+
+  test.each([
+    ['a size that is no power of two', 'enclave_size = "3G"'],
+    ['a size without a unit', 'enclave_size = "4294967296"'],
+    ['no threads', 'max_threads = 0'],
+    ['a version beyond 16 bits', 'isvsvn = 65536'],
+    ['a negative product', 'isvprodid = -1'],
+    ['a signer without its public key', 'sign = { signer = "hsm" }'],
+    ['a key and a signer', 'sign = { key = "a", signer = "b", public_key = "c" }'],
+    ['a passphrase without a key', 'sign = { passphrase = "a" }'],
+    ['nothing to sign with', 'sign = {}'],
+    ['debug as text', 'debug = "false"'],
+  ])('refuses %s', (_, table) => {
+    expect(refusal(`${MINIMAL}\n[gramine]\n${table}`)).toMatchObject({ code: 'ERR_CONFIG_VALUE', exitCode: 2 });
+  });
+
+  test('a misspelt key of a signer is named with the nearest one', () => {
+    expect(refusal(`${MINIMAL}\n[gramine]\nsign = { sginer = "hsm", public_key = "x" }`)).toMatchObject({
+      code: 'ERR_CONFIG_UNKNOWN_KEY',
+      hint: 'did you mean "signer"?',
+    });
+  });
+});

@@ -113,6 +113,30 @@ describe('a policy that lets in more than the image', () => {
   });
 });
 
+describe('a policy for SGX that lets in more than the image', () => {
+  const sgx = { tee: 'sgx' as const, mrenclave: '0a'.repeat(32), mrsigner: '0b'.repeat(32), isvprodid: 1, isvsvn: 2 };
+  const { isvsvn: _, ...image } = sgx;
+  const root = `sha256:${'00'.repeat(32)}`;
+  const nitro = { tee: 'nitro' as const, pcr0: '0a'.repeat(48), pcr1: '0b'.repeat(48), pcr2: '0c'.repeat(48) };
+  test.each<[string, Policy['any'], 'pass' | 'fail']>([
+    ['this image', [{ ...image, min_isvsvn: 2 }], 'pass'],
+    ['this image, simulated', [{ tee: 'simulated', root, of: { ...image, min_isvsvn: 2 } }], 'pass'],
+    ['both images of the manifest', [nitro, { ...image, min_isvsvn: 2 }], 'pass'],
+    ['any enclave by its signer', [{ ...image, mrenclave: undefined, min_isvsvn: 2 }], 'fail'],
+    ['another enclave of that signer', [{ ...image, mrenclave: '0c'.repeat(32), min_isvsvn: 2 }], 'fail'],
+    ['this one, signed by somebody else', [{ ...image, mrsigner: '0c'.repeat(32), min_isvsvn: 2 }], 'fail'],
+    ['another product', [{ ...image, isvprodid: 0, min_isvsvn: 2 }], 'fail'],
+    ['a version that the image has not', [{ ...image, min_isvsvn: 3 }], 'fail'],
+  ])('%s', (_, any, status) => {
+    expect(policyNames({ any, project: 'x', model: '00'.repeat(32) }, [nitro, sgx]).status).toBe(status);
+  });
+
+  test('an SGX enclave where the manifest has none', () => {
+    const any = [{ ...image, min_isvsvn: 0 }];
+    expect(policyNames({ any, project: 'x', model: '00'.repeat(32) }, [nitro]).status).toBe('fail');
+  });
+});
+
 test('a manifest whose model digest is of a kind that nobody compares', () => {
   const manifest = {
     _type: 'https://in-toto.io/Statement/v1',

@@ -99,4 +99,31 @@ describe('comparing registers', () => {
     const sgx = { tee: 'sgx', mrenclave: 'a'.repeat(64), mrsigner: 'b'.repeat(64), isvprodid: 0, isvsvn: 0 } as const;
     expect(status(compareMeasurement(expectMeasurement(found), sgx))).toEqual(['fail']);
   });
+
+  describe('of a manifest with two images', () => {
+    const sgx = { tee: 'sgx', mrenclave: 'a'.repeat(64), mrsigner: 'b'.repeat(64), isvprodid: 1, isvsvn: 2 } as const;
+    const both = expectMeasurement(found, sgx);
+
+    test('evidence is compared with its own TEE, every register', () => {
+      expect(status(compareMeasurement(both, found))).toEqual(['pass', 'pass', 'pass']);
+      expect(status(compareMeasurement(both, sgx))).toEqual(['pass', 'pass', 'pass', 'pass']);
+      const simulated = { tee: 'simulated', root: `sha256:${'0'.repeat(64)}`, of: sgx } as const;
+      expect(status(compareMeasurement(both, simulated))).toEqual(['pass', 'pass', 'pass', 'pass']);
+    });
+
+    test('another value of any register fails', () => {
+      const others = { mrenclave: 'c'.repeat(64), mrsigner: 'c'.repeat(64), isvprodid: 0, isvsvn: 1 };
+      for (const [name, value] of Object.entries(others)) {
+        const failed = compareMeasurement(both, { ...sgx, [name]: value }).filter((check) => check.status === 'fail');
+        expect(failed.map(({ id }) => id)).toEqual([`measurement.${name}`]);
+      }
+    });
+
+    test('evidence of a TEE without an image fails, and says for which there are', () => {
+      const snp = { tee: 'snp', measurement: register('a'), hostdata: 'a'.repeat(64) } as never;
+      expect(compareMeasurement(both, snp)).toEqual([
+        expect.objectContaining({ id: 'measurement.tee', status: 'fail', expected: 'nitro or sgx', actual: 'snp' }),
+      ]);
+    });
+  });
 });
