@@ -4,6 +4,7 @@ import { ioError } from '../core/files.ts';
 import { wrongSize } from '../oci/blobs.ts';
 import { resumed } from '../oci/registry-download.ts';
 import { ALIGNMENT, pad } from '../seal/header.ts';
+import { chunksOf } from './chunks.ts';
 import type { Place } from './client.ts';
 import type { PartialFile } from './partial.ts';
 import type { Region } from './sealed-file.ts';
@@ -42,7 +43,10 @@ export async function fill(job: Fill): Promise<Filled> {
   const kept = job.file.resumed ? await lengthThere(job) : 0;
   if (kept > 0) {
     const hash = createHash('sha256');
-    for await (const chunk of there(job, kept)) hash.update(chunk);
+    for await (const chunk of chunksOf(job.file.handle.fd, job.region.offset, kept)) {
+      job.signal.throwIfAborted();
+      hash.update(chunk);
+    }
     if (kept === layer.size && isIt(hash.copy(), layer)) return done(job, { moved: 0, reused: 0, kept });
     // The last run may have been stopped in the middle; or by a power cut, which leaves holes: then from the beginning.
     if (kept < layer.size && (await fetchRest(job, hash, kept)))
@@ -82,26 +86,26 @@ async function copy(job: Fill, source: AsyncIterable<Uint8Array>): Promise<boole
 
 async function write(job: Fill, source: AsyncIterable<Uint8Array>, hash: Hash, from: number): Promise<void> {
   const { file, region, layer, what, signal, onBytes } = job;
+  const batch = Buffer.allocUnsafe(Math.min(BATCH, Math.max(1, layer.size - from)));
   let at = from;
-  let batch: Uint8Array[] = [];
   let held = 0;
   const flush = async () => {
-    if (held > 0)
-      await onDisk(
-        file.write(batch.length === 1 ? (batch[0] as Uint8Array) : Buffer.concat(batch), region.offset + at),
-      );
+    if (held > 0) await onDisk(file.write(batch.subarray(0, held), region.offset + at));
     at += held;
-    onBytes(at);
-    batch = [];
     held = 0;
+    onBytes(at);
   };
   for await (const chunk of source) {
     signal.throwIfAborted();
     if (at + held + chunk.length > layer.size) throw wrongSize(what, layer.size, 'more');
     hash.update(chunk);
-    batch.push(chunk);
-    held += chunk.length;
-    if (held >= BATCH) await flush();
+    for (let used = 0; used < chunk.length; ) {
+      const some = chunk.subarray(used, used + batch.length - held);
+      batch.set(some, held);
+      held += some.length;
+      used += some.length;
+      if (held === batch.length) await flush();
+    }
   }
   await flush();
 }
@@ -127,17 +131,6 @@ async function lengthThere({ file, region, layer }: Fill): Promise<number> {
     else high = middle;
   }
   return low === pages ? layer.size : Math.max(0, low - 1) * ALIGNMENT;
-}
-
-async function* there({ file, region, signal }: Fill, length: number): AsyncGenerator<Uint8Array> {
-  for (let at = 0; at < length; ) {
-    signal.throwIfAborted();
-    const chunk = Buffer.allocUnsafe(Math.min(BATCH, length - at));
-    const { bytesRead } = await file.handle.read(chunk, 0, chunk.length, region.offset + at);
-    if (bytesRead === 0) return;
-    at += bytesRead;
-    yield chunk.subarray(0, bytesRead);
-  }
 }
 
 const onDisk = (writing: Promise<void>): Promise<void> =>

@@ -1,13 +1,12 @@
 import { hex } from '../core/bytes.ts';
 import type { ParsedHeader } from '../seal/header.ts';
 import { fileSource, readHeader } from '../seal/open.ts';
+import { chunksOf } from './chunks.ts';
 import { regionsOf } from './sealed-file.ts';
-
-const CHUNK = 1 << 20;
 
 /** Another version of a sealed model, for the parts that both have. */
 export interface Reusable {
-  /** The bytes of layer `i` of that model, where this one seems to have them: the id and the length are the same. */
+  /** The bytes (as chunksOf) of layer `i` of that model, where this one seems to have them: the id and the length are the same. */
   find(parsed: ParsedHeader, i: number): (() => AsyncGenerator<Uint8Array>) | null;
   close(): Promise<void>;
 }
@@ -23,10 +22,7 @@ export async function reusable(path: string | undefined): Promise<Reusable | nul
       find(parsed, i) {
         const region = regions.get(nameOf(parsed, i));
         if (region === undefined) return null;
-        return async function* () {
-          for (let done = 0; done < region.length; done += CHUNK)
-            yield await source.read(region.offset + done, Math.min(CHUNK, region.length - done));
-        };
+        return () => chunksOf(source.fd, region.offset, region.length);
       },
       close: () => source.close(),
     };

@@ -5,10 +5,10 @@ import { usageError } from '../core/errors.ts';
 import { fileIdentity } from '../seal/disk.ts';
 import { paddingError } from '../seal/errors.ts';
 import { type ParsedHeader, pad, verifyHeaderSignature } from '../seal/header.ts';
-import { type ByteSource, fileSource, partOffsets, readHeader, readIndexBytes } from '../seal/open.ts';
+import { fileSource, partOffsets, readHeader, readIndexBytes } from '../seal/open.ts';
+import type { FileSource } from '../seal/source.ts';
+import { chunksOf } from './chunks.ts';
 import { type Descriptor, TYPES } from './shape.ts';
-
-const CHUNK = 1 << 20;
 
 /** A part of a sealed file that becomes a blob: ciphertext without its padding. */
 export interface Region {
@@ -33,7 +33,7 @@ export interface SealedFile {
   parsed: ParsedHeader;
   /** Bytes, padding and all. */
   size: number;
-  /** The bytes of a region from `from` up to `to`. */
+  /** The bytes of a region from `from` up to `to`; each chunk is good until the next is asked for. */
   read(region: Region, from: number, to: number): AsyncGenerator<Uint8Array>;
   /** Reads a region once. Throws `ERR_SEAL_PADDING` (exit 2) where what `pull` would not bring back follows it. */
   describe(region: Region, onRead?: (bytes: number) => void, signal?: AbortSignal): Promise<Descriptor>;
@@ -56,7 +56,7 @@ export async function openSealed(path: string): Promise<SealedFile> {
     return {
       parsed,
       size: source.size,
-      read: (region, from, to) => bytesOf(source, region.offset + from, to - from),
+      read: (region, from, to) => chunksOf(source.fd, region.offset + from, to - from),
       describe: (region, onRead, signal) => describe(source, region, onRead, signal),
       requireUnchanged: async () => {
         if ((await identity(path)) !== before) throw changed(path);
@@ -69,21 +69,15 @@ export async function openSealed(path: string): Promise<SealedFile> {
   }
 }
 
-async function* bytesOf(source: ByteSource, offset: number, length: number): AsyncGenerator<Uint8Array> {
-  for (let done = 0; done < length; done += CHUNK)
-    yield await source.read(offset + done, Math.min(CHUNK, length - done));
-}
-
-/** Also for what is at hand of another file: the digest of a region as it is there. */
-export async function describe(
-  source: ByteSource,
+async function describe(
+  source: FileSource,
   region: Region,
   onRead?: (bytes: number) => void,
   signal?: AbortSignal,
 ): Promise<Descriptor> {
   const { mediaType, offset, length } = region;
   const hash = createHash('sha256');
-  for await (const chunk of bytesOf(source, offset, length)) {
+  for await (const chunk of chunksOf(source.fd, offset, length)) {
     signal?.throwIfAborted();
     hash.update(chunk);
     onRead?.(chunk.length);

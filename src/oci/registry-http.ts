@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { type ClientRequest, type IncomingMessage, Agent as PlainAgent, request as plainRequest } from 'node:http';
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import { AtomaError } from '../core/errors.ts';
@@ -31,7 +30,7 @@ export const LIMITS: RegistryLimits = {
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'PUT';
 
-/** What a request carries. It may be opened again, for a second attempt. */
+/** What a request carries. It may be opened again, for a second attempt; a chunk need be good only until the next is asked for. */
 export interface Body {
   /** Bytes. */
   length: number;
@@ -112,19 +111,27 @@ export function exchange({
 
 /** Sends a body no faster than it is taken; ends where the answer was enough for whoever asked. */
 async function send(request: ClientRequest, body: Body, alive: () => void): Promise<void> {
-  const closed = new AbortController();
-  request.once('close', () => closed.abort());
   try {
     for await (const chunk of body.open()) {
       if (request.destroyed) return;
-      if (!request.write(chunk)) await once(request, 'drain', { signal: closed.signal });
+      await written(request, chunk);
       alive();
     }
     request.end();
   } catch (error) {
-    if (!closed.signal.aborted) request.destroy(error as Error);
+    request.destroy(error as Error);
   }
 }
+
+/** Until the chunk has gone to the system, or the request has come to its end. */
+const written = (request: ClientRequest, chunk: Uint8Array): Promise<void> =>
+  new Promise((resolve) => {
+    request.once('close', resolve);
+    request.write(chunk, () => {
+      request.removeListener('close', resolve);
+      resolve();
+    });
+  });
 
 /** The body, given up when no byte comes for a while; time that the reader takes does not count. */
 export async function* bodyOf(
