@@ -1,3 +1,4 @@
+import { enclaveTargets } from './enclave-targets.ts';
 import { endorsementTargets } from './endorsement-targets.ts';
 import { evidenceTargets } from './evidence-targets.ts';
 import { formatTargets } from './format-targets.ts';
@@ -14,4 +15,5 @@ export const TARGETS: Target[] = [
   ...formatTargets,
   ...imageTargets,
   ...protectedFileTargets,
+  ...enclaveTargets,
 ];
