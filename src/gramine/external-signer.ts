@@ -26,7 +26,10 @@ export function askSigner(command: string, message: Uint8Array, limitMs = LIMIT_
         // All of it has ended by itself.
       }
     };
+    let settled = false;
     const settle = (finish: () => void) => {
+      if (settled) return;
+      settled = true;
       clearTimeout(timer);
       process.off('exit', end);
       end();
