@@ -26,7 +26,7 @@ export interface ReleaseEntry extends CommonEntry {
 export interface AdvanceEntry extends CommonEntry {
   event: 'advance';
   /** The epoch in force before. */
-  previous: number;
+  before: number;
 }
 
 /** Where entries go. When `append` returns, the entry is kept; when it throws, nothing may be released. */

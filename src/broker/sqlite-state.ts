@@ -80,7 +80,7 @@ export class SqliteState implements BrokerState {
       if (epoch <= previous) return { previous, epoch: previous };
       if (this.#isFull(previous, epoch)) return 'full';
       this.#raise(advance);
-      this.#sink.append({ ...entry, previous });
+      this.#sink.append({ ...entry, before: previous });
       return { previous, epoch };
     });
   }

@@ -18,7 +18,7 @@ export interface Release extends SealName {
 
 export interface Advance extends SealName {
   epoch: number;
-  entry: Omit<AdvanceEntry, 'previous'>;
+  entry: Omit<AdvanceEntry, 'before'>;
 }
 
 /**
@@ -99,7 +99,7 @@ export class MemoryState implements BrokerState {
     const previous = this.#epochs.get(key) ?? 0;
     if (epoch <= previous) return { previous, epoch: previous };
     if (this.#isFull(key, epoch)) return 'full';
-    this.#sink.append({ ...entry, previous });
+    this.#sink.append({ ...entry, before: previous });
     this.#raise(key, epoch);
     return { previous, epoch };
   }

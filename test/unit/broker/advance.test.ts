@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { handleBrokerRequest, MemoryState, requestRelease } from '../../../src/broker/index.ts';
+import { findBrokenLink, handleBrokerRequest, MemoryState, requestRelease } from '../../../src/broker/index.ts';
 import { model, newAttester, newBroker, newBrokerKey, newOwner, policy, resign, type Sealed, seal } from './fixture.ts';
 
 // `PUT /v1/epochs`, which `broker advance` sends: key-release.md.
@@ -42,9 +42,10 @@ describe('advance', () => {
     const put = () => handleBrokerRequest(world.broker, 'PUT', '/v1/epochs', parsed.bytes);
     expect(await put()).toMatchObject({ status: 200, body: Buffer.from('{"previous":0,"epoch":5}') });
     expect(await put()).toMatchObject({ status: 200, body: Buffer.from('{"previous":5,"epoch":5}') });
+    expect(findBrokenLink(world.state.audit.lines())).toBe(-1);
     const lines = world.state.audit.lines().map((line) => JSON.parse(line));
     expect(lines).toMatchObject([
-      { index: 0, event: 'advance', previous: 0, epoch: 5, headerDigest: parsed.digest.toString('hex') },
+      { index: 0, event: 'advance', before: 0, epoch: 5, headerDigest: parsed.digest.toString('hex') },
     ]);
   });
 

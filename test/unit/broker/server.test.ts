@@ -1,4 +1,5 @@
 import { request as httpRequest } from 'node:http';
+import { request as httpsRequest } from 'node:https';
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import {
@@ -9,6 +10,8 @@ import {
   serveBroker,
 } from '../../../src/broker/index.ts';
 import { REQUEST_LIMIT } from '../../../src/broker/protocol.ts';
+import { selfSignedCertificate } from '../../../src/keys/certificate.ts';
+import { generateKey } from '../../../src/keys/index.ts';
 import { model, newAttester, newBroker, newOwner, seal } from './fixture.ts';
 
 let closing: (() => Promise<unknown> | unknown)[] = [];
@@ -211,5 +214,43 @@ describe('attacks on the server', () => {
     // Not after the half-open ones timed out.
     expect(Date.now() - began).toBeLessThan(20_000);
     expect(server.connections()).toBeLessThanOrEqual(100);
+  });
+});
+
+describe('the broker over HTTPS', () => {
+  test('answers through TLS; half-open connections and plain HTTP cost an honest client nothing', async () => {
+    const { privatePem, publicPem } = generateKey('eif');
+    const cert = Buffer.from(await selfSignedCertificate(privatePem, publicPem, new Date()));
+    const { server } = await start({ tls: { cert, key: Buffer.from(privatePem) }, maxConnections: 4 });
+    expect(server.url).toMatch(/^https:\/\/127\.0\.0\.1:\d+$/);
+    const port = Number(new URL(server.url).port);
+    const idle = Array.from({ length: 12 }, () => connect(port, '127.0.0.1').on('error', () => {}));
+    await Promise.all(idle.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
+    const plain = connect(port, '127.0.0.1').on('error', () => {});
+    const ended = new Promise((resolve) => plain.once('close', resolve));
+    plain.resume().end('POST /v1/challenge HTTP/1.1\r\nHost: x\r\n\r\n');
+    await ended;
+    const status = await new Promise((resolve, reject) => {
+      const request = httpsRequest(`${server.url}/v1/challenge`, {
+        method: 'POST',
+        ca: cert,
+        checkServerIdentity: () => undefined,
+      });
+      request.on('response', (response) => response.resume().on('end', () => resolve(response.statusCode)));
+      request.on('error', reject).end();
+    });
+    expect(status).toBe(200);
+    for (const socket of idle) socket.destroy();
+  });
+
+  test('a certificate and a key that do not belong together', async () => {
+    const [a, b] = [generateKey('eif'), generateKey('eif')];
+    const cert = Buffer.from(await selfSignedCertificate(a.privatePem, a.publicPem, new Date()));
+    for (const tls of [
+      { cert, key: Buffer.from(b.privatePem) },
+      { cert: Buffer.from('x'), key: Buffer.from(a.privatePem) },
+    ]) {
+      await expect(start({ tls })).rejects.toMatchObject({ code: 'ERR_BROKER_TLS', exitCode: 2 });
+    }
   });
 });

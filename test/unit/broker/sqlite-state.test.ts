@@ -286,7 +286,8 @@ describe('an audit file', () => {
     for (let run = 0; run < 3; run++) {
       const audit = new AuditFile(path, id);
       audit.append(entry(run));
-      audit.append(entry(run));
+      const { time, broker, owner, sealId, epoch, headerDigest } = entry(run);
+      audit.append({ event: 'advance', time, broker, owner, sealId, epoch, headerDigest, before: 1 });
       audit.close();
     }
     expect(lines(path)).toHaveLength(6);
