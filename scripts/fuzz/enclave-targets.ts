@@ -1,7 +1,8 @@
 import { generateKeyPairSync, sign } from 'node:crypto';
 import { parseElf, segmentPages } from '../../src/gramine/elf.ts';
 import { enclaveAttributes, parseSigstruct, type SgxSettings, verifySigstruct } from '../../src/gramine/index.ts';
-import { completeSigstruct, signedBytes, unsignedSigstruct } from '../../src/gramine/sigstruct.ts';
+import { signedBytes } from '../../src/gramine/sigstruct.ts';
+import { completeSigstruct, unsignedSigstruct } from '../../src/gramine/sigstruct-write.ts';
 import { elfFile } from '../../test/unit/gramine/elf-file.ts';
 import { must, type Seed, type Target } from './target.ts';
 

@@ -9,14 +9,8 @@ import { fileDigestError } from './check-trusted.ts';
 import { gramineNames, LIBPAL, LIBSYSDB, ROOT, rootUri } from './image-manifest.ts';
 import { type MeasureOptions, measureEnclave } from './measure.ts';
 import { type SgxSettings, sgxSettings } from './settings.ts';
-import {
-  parseSigstruct,
-  type Sigstruct,
-  signedBytes,
-  signerOf,
-  unsignedSigstruct,
-  verifySigstruct,
-} from './sigstruct.ts';
+import { parseSigstruct, type Sigstruct, signedBytes, signerOf, verifySigstruct } from './sigstruct.ts';
+import { unsignedSigstruct } from './sigstruct-write.ts';
 import { MAX_MANIFEST, type ManifestTable, parseManifest } from './toml.ts';
 
 /** A Gramine image of ours as it lies on the disk, measured anew. */

@@ -6,7 +6,6 @@ export { type SignManifestOptions, signingDate, signManifest } from './sign.ts';
 export { readSgxSigner, type SgxSigner, type SgxSignerSource } from './signer.ts';
 export {
   ATTRIBUTE,
-  enclaveAttributes,
   isSigstruct,
   parseSigstruct,
   SIGSTRUCT_SIZE,
@@ -14,3 +13,4 @@ export {
   signerOf,
   verifySigstruct,
 } from './sigstruct.ts';
+export { enclaveAttributes } from './sigstruct-write.ts';

@@ -3,7 +3,8 @@ import type { SgxMeasurement } from '../core/measurement.ts';
 import { type EnclaveArea, type MeasureOptions, measureEnclave } from './measure.ts';
 import { sgxSettings } from './settings.ts';
 import type { SgxSigner } from './signer.ts';
-import { completeSigstruct, signedBytes, unsignedSigstruct } from './sigstruct.ts';
+import { signedBytes } from './sigstruct.ts';
+import { completeSigstruct, unsignedSigstruct } from './sigstruct-write.ts';
 
 export interface SignManifestOptions extends MeasureOptions {
   /** The bytes of NAME.manifest.sgx, which are measured. */

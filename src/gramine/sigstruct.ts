@@ -1,7 +1,6 @@
 import { createPublicKey, type KeyObject, verify } from 'node:crypto';
 import { sha256 } from '../core/bytes.ts';
 import { usageError } from '../core/errors.ts';
-import type { SgxSettings } from './settings.ts';
 
 /** Who signed an enclave and what it is (Intel SDM, volume 3D, "SIGSTRUCT"). Little-endian numbers, as they lie in the file. */
 export interface Sigstruct {
@@ -35,10 +34,9 @@ export const SIGSTRUCT_SIZE = 1808;
 export const MODULUS_SIZE = 384;
 /** ATTRIBUTES.FLAGS (Intel SDM, volume 3D). */
 export const ATTRIBUTE = { debug: 2n, mode64: 4n } as const;
-const ALL = 0xffff_ffff_ffff_ffffn;
 
-const HEADER = Buffer.from('06000000e10000000000010000000000', 'hex');
-const HEADER2 = Buffer.from('01010000600000006000000001000000', 'hex');
+export const HEADER = Buffer.from('06000000e10000000000010000000000', 'hex');
+export const HEADER2 = Buffer.from('01010000600000006000000001000000', 'hex');
 /** Must be zero: the CPU checks it, and the last of them no signature covers. */
 const RESERVED: [from: number, to: number][] = [
   [0x02c, 0x080],
@@ -46,71 +44,18 @@ const RESERVED: [from: number, to: number][] = [
   [0x3e0, 0x3f0],
   [0x404, 0x410],
 ];
-const EXPONENT = 3;
+export const EXPONENT = 3;
 
 /** True for the first bytes of a SIGSTRUCT file of this size. */
 export const isSigstruct = (head: Uint8Array, size: number): boolean =>
   size === SIGSTRUCT_SIZE && HEADER.equals(head.subarray(0, HEADER.length));
 
-/** XFRM bits of each CPU feature, in the order of `CPU_FEATURES`; AVX-512 holds AVX's too, as Gramine has it. */
-const FEATURE_BITS = { avx: 0x4n, avx512: 0xe4n, amx: 0x60000n, mpx: 0x18n, pkru: 0x200n } as const;
-
-/** What a SIGSTRUCT of Gramine has in its attribute fields for these settings: get_enclave_attributes of sgx_sign.py. */
-export function enclaveAttributes(settings: SgxSettings) {
-  let xfrm = 3n;
-  let xfrmMask = 0xffff_ffff_fff9_ff1bn;
-  for (const [name, bits] of Object.entries(FEATURE_BITS)) {
-    const setting = settings.cpuFeatures[name as keyof typeof FEATURE_BITS];
-    if (setting === 'unspecified') continue;
-    xfrm = setting === 'required' ? xfrm | bits : xfrm & ~bits;
-    xfrmMask |= bits;
-  }
-  return {
-    flags: ATTRIBUTE.mode64 | (settings.debug ? ATTRIBUTE.debug : 0n),
-    flagsMask: ALL,
-    xfrm,
-    xfrmMask,
-    miscselect: settings.useExinfo ? 1 : 0,
-    miscmask: 0xffff_ffff,
-  };
-}
-
-/** A SIGSTRUCT that nobody has signed yet; `mrenclave` is hex, `date` is YYYY-MM-DD. */
-export function unsignedSigstruct(settings: SgxSettings, mrenclave: string, date: string): Buffer {
-  const bytes = Buffer.alloc(SIGSTRUCT_SIZE);
-  const { flags, flagsMask, xfrm, xfrmMask, miscselect, miscmask } = enclaveAttributes(settings);
-  HEADER.copy(bytes, 0);
-  // Digits are written as they read: 2025-01-31 is 0x20250131.
-  bytes.writeUInt32LE(Number.parseInt(date.replaceAll('-', ''), 16), 0x14);
-  HEADER2.copy(bytes, 0x18);
-  bytes.writeUInt32LE(miscselect, 0x384);
-  bytes.writeUInt32LE(miscmask, 0x388);
-  [flags, xfrm, flagsMask, xfrmMask].forEach((value, index) => {
-    bytes.writeBigUInt64LE(value, 0x3a0 + index * 8);
-  });
-  bytes.write(mrenclave, 0x3c0, 'hex');
-  bytes.writeUInt16LE(settings.isvprodid, 0x400);
-  bytes.writeUInt16LE(settings.isvsvn, 0x402);
-  return bytes;
-}
-
 /** The 256 bytes that are signed. */
 export const signedBytes = (sigstruct: Buffer): Buffer =>
   Buffer.concat([sigstruct.subarray(0, 0x80), sigstruct.subarray(0x384, 0x404)]);
 
-/** Puts a signature (384 bytes, big-endian, already verified) and what the CPU needs to check it into a SIGSTRUCT. */
-export function completeSigstruct(sigstruct: Buffer, modulus: Buffer, signature: Buffer): void {
-  const little = Buffer.from(signature).reverse();
-  const { q1, q2 } = quotients(modulus, little);
-  modulus.copy(sigstruct, 0x80);
-  sigstruct.writeUInt32LE(EXPONENT, 0x200);
-  little.copy(sigstruct, 0x204);
-  q1.copy(sigstruct, 0x410);
-  q2.copy(sigstruct, 0x590);
-}
-
 /** Q1 and Q2 of a signature, with which EINIT needs no division (Intel SDM, volume 3D, "SIGSTRUCT"). All little-endian. */
-function quotients(modulus: Buffer, signature: Buffer): { q1: Buffer; q2: Buffer } {
+export function quotients(modulus: Buffer, signature: Buffer): { q1: Buffer; q2: Buffer } {
   const [n, s] = [toNumber(modulus), toNumber(signature)];
   const q1 = (s * s) / n;
   const q2 = ((s * s - q1 * n) * s) / n;

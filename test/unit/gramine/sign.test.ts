@@ -181,8 +181,8 @@ describe('a signer that is a command', () => {
 
   test('that takes too long is ended, with all that it started', async () => {
     const pid = join(dir, 'pid');
-    const refused = ask(`sh -c 'echo $$ > ${pid}; exec sleep 1000' & wait`, 500);
-    await expect(refused).rejects.toMatchObject(code('ERR_SIGNER', /0.5 seconds/));
+    const refused = ask(`sh -c 'echo $$ > ${pid}; exec sleep 1000' & wait`, 1500);
+    await expect(refused).rejects.toMatchObject(code('ERR_SIGNER', /1.5 seconds/));
     const stat = `/proc/${readFileSync(pid, 'utf8').trim()}/stat`;
     const state = () => (existsSync(stat) ? readFileSync(stat, 'utf8').split(') ')[1]?.[0] : 'gone');
     await expect.poll(state).toMatch(/gone|Z/);

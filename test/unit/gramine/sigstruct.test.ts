@@ -8,7 +8,8 @@ import {
   signerOf,
   verifySigstruct,
 } from '../../../src/gramine/index.ts';
-import { completeSigstruct, signedBytes, unsignedSigstruct } from '../../../src/gramine/sigstruct.ts';
+import { signedBytes } from '../../../src/gramine/sigstruct.ts';
+import { completeSigstruct, unsignedSigstruct } from '../../../src/gramine/sigstruct-write.ts';
 import { haveVectors, vectors } from '../vectors.ts';
 
 const settings: SgxSettings = {

@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { trustTree } from '../../../src/cli/trust-tree.ts';
 import { readSgxSigner, type SgxSigner, sgxSettings } from '../../../src/gramine/index.ts';
 import { parseManifest } from '../../../src/gramine/manifest.ts';
-import { completeSigstruct, signedBytes, unsignedSigstruct } from '../../../src/gramine/sigstruct.ts';
+import { signedBytes } from '../../../src/gramine/sigstruct.ts';
+import { completeSigstruct, unsignedSigstruct } from '../../../src/gramine/sigstruct-write.ts';
 import { generateKey } from '../../../src/keys/generate.ts';
 import { signGramine } from '../../../src/tasks/gramine-sign.ts';
 import { inspect } from '../../../src/tasks/inspect.ts';
@@ -152,6 +153,15 @@ describe('what is not there is not checked, and not passed in silence', () => {
     const lone = write('lone-signature.sig', readFileSync(at('app.sig')));
     await expect(judge(lone)).rejects.toMatchObject({ code: 'ERR_USAGE', exitCode: 2 });
     await expect(judge(lone, { kind: 'eif' })).rejects.toMatchObject({ code: 'ERR_USAGE', exitCode: 2 });
+  });
+
+  test('a security version expected twice, or one that is no number', async () => {
+    for (const expected of [['isvsvn=9', 'isvsvn=10'], ['isvsvn='], ['isvprodid=0x3'], ['isvsvn=-9']]) {
+      await expect(judge(at('app.sig'), { expect: expected })).rejects.toMatchObject({
+        code: 'ERR_USAGE',
+        exitCode: 2,
+      });
+    }
   });
 
   test('a signer alone does not say which program it is', async () => {
