@@ -31,6 +31,8 @@ export interface FinishedManifest {
   trustedFiles: number;
   /** URIs found in directories that Gramine leaves out: pipes, sockets, dangling links, what may not be read. */
   skipped: string[];
+  /** Links in a chroot by which Gramine's own tool may make another manifest on another machine; see `expandTrustedFiles`. */
+  hostLinks: string[];
 }
 
 /**
@@ -47,7 +49,7 @@ export async function finishManifest(table: ManifestTable, options: FinishOption
   const entrypoint = (manifest.loader as ManifestTable).entrypoint as ManifestTable;
 
   const root = { directory, chroot: chroot === undefined ? undefined : resolve(chroot).replace(/\/$/, '') };
-  const { files, skipped } = expandTrustedFiles(sgx.trusted_files as unknown[], root);
+  const { files, skipped, hostLinks } = expandTrustedFiles(sgx.trusted_files as unknown[], root);
   const open: (TrustedFile & { source: { path: string; size: number } })[] = [];
   if (!('sha256' in entrypoint)) {
     const uri = entrypoint.uri as string;
@@ -68,5 +70,5 @@ export async function finishManifest(table: ManifestTable, options: FinishOption
       ['sha256', sha256 ?? computed.next().value],
     ]),
   );
-  return { bytes: encodeManifest(manifest), table: manifest, trustedFiles: files.length, skipped };
+  return { bytes: encodeManifest(manifest), table: manifest, trustedFiles: files.length, skipped, hostLinks };
 }

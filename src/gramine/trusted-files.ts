@@ -16,6 +16,8 @@ export interface Expansion {
   files: TrustedFile[];
   /** URIs in directories that are neither files nor directories (pipes, dangling links) or may not be read: Gramine leaves them out. */
   skipped: string[];
+  /** Links in directories of a chroot that lead elsewhere on this machine: Gramine's tool goes by that, and may leave them out or in. */
+  hostLinks: string[];
 }
 
 /** More than fits a manifest that Gramine loads in reasonable time; keeps a wrong "file:/" from filling the memory. */
@@ -33,7 +35,7 @@ export function expandTrustedFiles(entries: unknown[], root: TrustedRoot): Expan
   const found = new Found(root);
   for (const entry of entries) found.add(readEntry(entry));
   if (found.missing.length > 0) throw missingFiles(found.missing);
-  return { files: [...found.files.values()], skipped: found.skipped };
+  return { files: [...found.files.values()], skipped: found.skipped, hostLinks: found.hostLinks };
 }
 
 /** Missing trusted files, named all at once: hunting for them one by one is what users of Gramine complain about most. */
@@ -67,6 +69,7 @@ class Found {
   readonly files = new Map<string, TrustedFile>();
   readonly missing: string[] = [];
   readonly skipped: string[] = [];
+  readonly hostLinks: string[] = [];
   readonly #root: TrustedRoot;
 
   constructor(root: TrustedRoot) {
@@ -115,6 +118,8 @@ class Found {
       const child = childPath(path, name);
       const own = `${host}/${name}`;
       const there = this.#child(child, own);
+      if (this.#root.chroot !== undefined && kind(there?.stat) !== kindOnHost(own))
+        this.hostLinks.push(`file:${child}`);
       if (there === null) {
         this.skipped.push(`file:${child}`);
       } else if (!there.stat.isDirectory()) {
@@ -156,6 +161,18 @@ class Found {
         `expected at most ${MAX_FILES} trusted files, found more in "${file.uri}"`,
       );
     }
+  }
+}
+
+const kind = (stat: Stats | null | undefined): string =>
+  stat?.isFile() ? 'file' : stat?.isDirectory() ? 'directory' : 'none';
+
+/** What Gramine's own tool takes an entry for: it follows links on the machine. */
+function kindOnHost(path: string): string {
+  try {
+    return kind(statOrNull(path));
+  } catch {
+    return 'none';
   }
 }
 

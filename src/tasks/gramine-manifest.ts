@@ -34,6 +34,8 @@ export interface GramineManifestResult {
   trustedFiles: number;
   /** URIs in trusted directories that Gramine leaves out. */
   skipped: string[];
+  /** Links in the chroot that Gramine's own tool would follow on this machine. */
+  hostLinks: string[];
 }
 
 /**
@@ -54,7 +56,7 @@ export async function gramineManifest(options: GramineManifestOptions): Promise<
     directory,
   });
   const libos = gramine === undefined ? undefined : join(gramine, 'libsysdb.so');
-  const { bytes, trustedFiles, skipped } = await finishManifest(parseManifest(rendered, file), {
+  const { bytes, trustedFiles, skipped, hostLinks } = await finishManifest(parseManifest(rendered, file), {
     libos: libos === undefined ? undefined : { uri: `file:${libos}`, path: libos },
     directory,
     chroot: options.chroot,
@@ -63,7 +65,7 @@ export async function gramineManifest(options: GramineManifestOptions): Promise<
     signal: options.signal,
   });
   await writeFileAtomic(options.out, bytes);
-  return { path: options.out, sha256: hex(sha256(bytes)), size: bytes.length, trustedFiles, skipped };
+  return { path: options.out, sha256: hex(sha256(bytes)), size: bytes.length, trustedFiles, skipped, hostLinks };
 }
 
 async function readTemplate(template: GramineManifestOptions['template']): Promise<{ text: string; file: string }> {

@@ -49,9 +49,14 @@ export default class GramineManifest extends BaseCommand {
     const { gramineManifest } = await import('../../tasks/gramine-manifest.ts');
     const template = text === undefined ? { path: args.template ?? '' } : { text };
     const result = await gramineManifest({ ...options, template, defines, onProgress: this.onProgress });
-    const { path, sha256, size, trustedFiles, skipped } = result;
+    const { path, sha256, size, trustedFiles, skipped, hostLinks } = result;
     if (skipped.length > 0) {
       this.note(`left out, as Gramine does, because they are no readable files: ${skipped.slice(0, 20).join(', ')}`);
+    }
+    if (hostLinks.length > 0) {
+      this.note(
+        `followed inside of the chroot; gramine-manifest follows them on this machine, and may measure otherwise: ${hostLinks.slice(0, 20).join(', ')}`,
+      );
     }
     this.log(`wrote ${path}`);
     this.log(
@@ -61,6 +66,6 @@ export default class GramineManifest extends BaseCommand {
         ['trusted files', String(trustedFiles)],
       ]),
     );
-    return { path, sha256, size, trustedFiles, skipped };
+    return { path, sha256, size, trustedFiles, skipped, hostLinks };
   }
 }
