@@ -107,5 +107,6 @@ function wrong(key: string, expected: string, found: unknown): Error {
       : typeof found === 'object'
         ? 'something else'
         : JSON.stringify(String(found)).slice(0, 80);
-  return usageError('ERR_GRAMINE_VALUE', `${key}: expected ${expected}, found ${shown}`);
+  const hint = found === undefined ? { hint: 'complete it first: atoma-tee gramine manifest, or gramine sign' } : {};
+  return usageError('ERR_GRAMINE_VALUE', `${key}: expected ${expected}, found ${shown}`, hint);
 }
