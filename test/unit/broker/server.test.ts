@@ -128,9 +128,9 @@ describe('the broker over HTTP', () => {
 });
 
 describe('attacks on the server', () => {
-  test('oversized body, announced', async () => {
+  test.each(['POST /v1/release', 'PUT /v1/epochs'])('oversized body, announced: %s', async (line) => {
     const { server } = await start();
-    const head = `POST /v1/release HTTP/1.1\r\nHost: x\r\nContent-Length: ${REQUEST_LIMIT + 1}\r\n\r\n`;
+    const head = `${line} HTTP/1.1\r\nHost: x\r\nContent-Length: ${REQUEST_LIMIT + 1}\r\n\r\n`;
     expect(await readAll(await open(server, head))).toMatch(/^HTTP\/1.1 413 [\s\S]*ERR_RELEASE_TOO_LARGE/);
     expect(await challengeStatus(server)).toBe(200);
   });
