@@ -1,4 +1,4 @@
-import { decode, encode, rfc8949EncodeOptions, Tagged } from 'cborg';
+import { decodeFirst, encode, rfc8949EncodeOptions, Tagged } from 'cborg';
 import { AtomaError, usageError } from './errors.ts';
 
 /**
@@ -26,14 +26,27 @@ const MAX_DEPTH = 32;
  * Throws `ERR_CBOR_MALFORMED` (exit 2).
  */
 export function decodeCbor(bytes: Uint8Array, options: DecodeOptions): unknown {
+  const { value, size } = decodeCborItem(bytes, options);
+  if (size < bytes.length) {
+    throw usageError(
+      'ERR_CBOR_MALFORMED',
+      `${options.what}: not well-formed CBOR (too many terminals, data makes no sense)`,
+    );
+  }
+  return value;
+}
+
+/** As decodeCbor, of one item that others follow; `size` is how many bytes it has. */
+export function decodeCborItem(bytes: Uint8Array, options: DecodeOptions): { value: unknown; size: number } {
   const fail = (why: string) => usageError('ERR_CBOR_MALFORMED', `${options.what}: ${why}`);
   if (bytes.length > options.maxBytes) {
     throw fail(`expected at most ${options.maxBytes} bytes of CBOR, found ${bytes.length}`);
   }
   const any = options.form === 'any';
   let value: unknown;
+  let size: number;
   try {
-    value = decode(bytes, {
+    const [item, rest] = decodeFirst(bytes, {
       useMaps: true,
       strict: !any,
       allowIndefinite: any,
@@ -41,6 +54,8 @@ export function decodeCbor(bytes: Uint8Array, options: DecodeOptions): unknown {
       allowUndefined: false,
       tags: Tagged.preserve(...(options.tags ?? [])),
     });
+    value = item;
+    size = bytes.length - rest.length;
     checkDepth(value, MAX_DEPTH);
   } catch (error) {
     if (error instanceof AtomaError) throw error;
@@ -48,8 +63,9 @@ export function decodeCbor(bytes: Uint8Array, options: DecodeOptions): unknown {
       `not well-formed CBOR (${error instanceof Error ? error.message.replace(/^CBOR decode error: /, '') : 'error'})`,
     );
   }
-  if (!any && !isDeterministic(value, bytes)) throw fail('not deterministically encoded (RFC 8949 section 4.2.1)');
-  return value;
+  if (!any && !isDeterministic(value, bytes.subarray(0, size)))
+    throw fail('not deterministically encoded (RFC 8949 section 4.2.1)');
+  return { value, size };
 }
 
 /** The encoder throws for keys that no format of ours has: lists and maps. */

@@ -1,8 +1,8 @@
+import { createHash } from 'node:crypto';
 import type { BigIntStats } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import canonicalize from 'canonicalize';
-import { sha256 } from '../core/bytes.ts';
 import { usageError } from '../core/errors.ts';
 import { ioError } from '../core/files.ts';
 import { fileIdentity } from './identity.ts';
@@ -97,8 +97,10 @@ const refuse = (path: string, why: string) =>
  * name). sealed-model.md, "Model digest".
  */
 export function modelDigest(resources: { name: string; sha256: string }[]): string {
-  const list = [...resources]
-    .sort((a, b) => comparePaths(a.name, b.name))
-    .map(({ name, sha256 }) => ({ algorithm: 'sha256', digest: sha256, name }));
-  return sha256(Buffer.from(canonicalize(list) ?? '')).toString('hex');
+  const sorted = [...resources].sort((a, b) => comparePaths(a.name, b.name));
+  // The form of a list is the forms of its items between commas: one at a time, as there can be a hundred thousand.
+  const hash = createHash('sha256').update('[');
+  for (const [i, { name, sha256 }] of sorted.entries())
+    hash.update(`${i > 0 ? ',' : ''}${canonicalize({ algorithm: 'sha256', digest: sha256, name })}`);
+  return hash.update(']').digest('hex');
 }

@@ -1,7 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync, writeSync, writevSync } from 'node:fs';
 import { fileIdentity } from '../model/identity.ts';
 import { sourceChanged } from './errors.ts';
-import type { Piece } from './index-part.ts';
+import { type FileTable, fileAt, type PieceTable, pieceAt, pieceCount } from './tables.ts';
 
 // Synchronous positional I/O of the threads that seal and unseal.
 
@@ -16,27 +16,27 @@ export interface JobFile {
 
 /** The plain files, read or written at positions; one is open at a time, as segments come roughly in order. */
 export class Disk {
-  readonly #files: JobFile[];
+  readonly #files: FileTable;
   readonly #reading: boolean;
   #open: { file: number; fd: number } | null = null;
 
-  constructor(files: JobFile[], reading: boolean) {
+  constructor(files: FileTable, reading: boolean) {
     this.#files = files;
     this.#reading = reading;
   }
 
   /** Reads into, or writes from, `bytes`: the payload of `part` at `offset`. */
-  transfer(pieces: Piece[], part: number, offset: number, bytes: Uint8Array): void {
+  transfer(pieces: PieceTable, part: number, offset: number, bytes: Uint8Array): void {
     const end = offset + bytes.length;
-    for (let i = firstPiece(pieces, part, offset); i < pieces.length; i++) {
-      const piece = pieces[i];
+    for (let i = firstPiece(pieces, part, offset); ; i++) {
+      const piece = pieceAt(pieces, i);
       if (!piece || piece.part !== part || piece.offset >= end) return;
       const from = Math.max(offset, piece.offset);
       const to = Math.min(end, piece.offset + piece.length);
       const run = bytes.subarray(from - offset, to - offset);
       const at = piece.fileOffset + from - piece.offset;
       const fd = this.#fd(piece.file);
-      if (this.#reading) readAll(fd, run, at, () => sourceChanged(this.#files[piece.file]?.path ?? ''));
+      if (this.#reading) readAll(fd, run, at, () => sourceChanged(fileAt(this.#files, piece.file).path));
       else writeAll(fd, [run], at);
     }
   }
@@ -49,11 +49,11 @@ export class Disk {
   #fd(file: number): number {
     if (this.#open?.file === file) return this.#open.fd;
     this.close();
-    const { path, identity } = this.#files[file] ?? { path: '' };
+    const { path, identity } = fileAt(this.#files, file);
     const flags = this.#reading ? constants.O_RDONLY : constants.O_WRONLY | constants.O_CREAT;
     const fd = this.#openFile(path, flags | constants.O_NOFOLLOW);
     this.#open = { file, fd };
-    if (identity !== undefined && fileIdentity(fstatSync(fd, { bigint: true })) !== identity) throw sourceChanged(path);
+    if (identity !== '' && fileIdentity(fstatSync(fd, { bigint: true })) !== identity) throw sourceChanged(path);
     return fd;
   }
 
@@ -69,11 +69,11 @@ export class Disk {
 }
 
 /** The piece of `part` that holds byte `offset`. */
-function firstPiece(pieces: Piece[], part: number, offset: number): number {
+function firstPiece(pieces: PieceTable, part: number, offset: number): number {
   let low = 0;
-  for (let high = pieces.length; low < high; ) {
+  for (let high = pieceCount(pieces); low < high; ) {
     const middle = (low + high) >> 1;
-    const piece = pieces[middle];
+    const piece = pieceAt(pieces, middle);
     const before = piece && (piece.part < part || (piece.part === part && piece.offset + piece.length <= offset));
     if (before) low = middle + 1;
     else high = middle;

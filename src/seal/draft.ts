@@ -7,7 +7,7 @@ import type { ModelFile } from '../model/model.ts';
 import { writeAll } from './disk.ts';
 import { encryptSegment, FLOE_HEADER_LENGTH, floeLength, segmentCount, segmentPlain, startEncryption } from './floe.ts';
 import { encodeHeader, KIND, MAX_INDEX, pad, type SealHeader } from './header.ts';
-import { encodeIndex, type IndexFile, type IndexPart } from './index-part.ts';
+import { type IndexFile, type IndexPart, indexBytes } from './index-part.ts';
 import type { JobPart } from './job.ts';
 import type { Plan } from './plan.ts';
 import { encodePolicy } from './policy.ts';
@@ -35,7 +35,7 @@ export async function drawUp(options: SealOptions, files: ModelFile[], plan: Pla
   };
   const recipients = await wrapContentKey(context, options, ck);
 
-  const index = (digests: Buffer[]): Uint8Array => {
+  const index = (digests: Buffer[]): Generator<Uint8Array> => {
     const indexFiles: IndexFile[] = files.map(({ path, size, mode }, i) => ({
       path,
       size,
@@ -44,7 +44,7 @@ export async function drawUp(options: SealOptions, files: ModelFile[], plan: Pla
       extents: plan.extents[i] ?? [],
     }));
     const indexParts: IndexPart[] = parts.map(({ id, key, length }) => ({ id, key, length }));
-    return encodeIndex({ files: indexFiles, parts: indexParts });
+    return indexBytes({ files: indexFiles, parts: indexParts });
   };
   const header = (indexLength: number, indexSha256: Buffer): Omit<SealHeader, 'policy'> => ({
     ...context,
@@ -56,7 +56,9 @@ export async function drawUp(options: SealOptions, files: ModelFile[], plan: Pla
   });
 
   // Digests have a fixed length, so the places of everything are known before any of them is.
-  const indexLength = floeLength(index([]).length);
+  let plainLength = 0;
+  for (const bytes of index([])) plainLength += bytes.length;
+  const indexLength = floeLength(plainLength);
   if (indexLength > MAX_INDEX)
     throw usageError('ERR_SEAL_TOO_LARGE', 'the model has more files than a sealed model can list');
   const payloadOffset = pad(encodeHeader(header(indexLength, sha256()), options.ownerKey).length);
@@ -73,7 +75,7 @@ export async function drawUp(options: SealOptions, files: ModelFile[], plan: Pla
     digests: Buffer[],
   ): Promise<Omit<SealResult, 'digest' | 'files' | 'reused'>> => {
     for (const { header, offset } of placed) writeAll(file.handle.fd, [header], offset);
-    const sealedIndex = encryptIndex(index(digests), ck, sealId);
+    const sealedIndex = encryptIndex(Buffer.concat([...index(digests)], plainLength), ck, sealId);
     const bytes = encodeHeader(header(sealedIndex.length, sha256(sealedIndex)), options.ownerKey);
     writeAll(file.handle.fd, [sealedIndex], payloadOffset);
     writeAll(file.handle.fd, [bytes], 0);

@@ -1,5 +1,5 @@
 import { equalBytes } from '../core/bytes.ts';
-import { decodeCbor, encodeCbor } from '../core/cbor.ts';
+import { decodeCbor, decodeCborItem, encodeCbor } from '../core/cbor.ts';
 import { negativeError } from '../core/errors.ts';
 import { badPath, badPathSet, comparePaths } from '../model/paths.ts';
 import { bytesOf, FieldError, listOf, tuple, uintOf } from './fields.ts';
@@ -46,14 +46,31 @@ export interface SealIndex {
   pieces: Piece[];
 }
 
-/** dCBOR of the index. */
-export const encodeIndex = ({ files, parts }: Omit<SealIndex, 'pieces'>): Uint8Array =>
-  encodeCbor(
-    new Map<number, unknown>([
-      [1, files.map((f) => [f.path, f.size, f.mode, f.sha256, f.extents.map((e) => [e.part + 1, e.offset, e.length])])],
-      [2, parts.map((p) => [p.id, p.key, p.length])],
-    ]),
-  );
+/**
+ * dCBOR of the index, in pieces that follow each other: as one value, the index of a hundred thousand files would take a hundred times the
+ * memory of its bytes.
+ */
+export function* indexBytes({ files, parts }: Omit<SealIndex, 'pieces'>): Generator<Uint8Array> {
+  yield Uint8Array.from([MAP_OF_TWO, FILES, ...arrayHead(files.length)]);
+  for (const f of files)
+    yield encodeCbor([f.path, f.size, f.mode, f.sha256, f.extents.map((e) => [e.part + 1, e.offset, e.length])]);
+  yield Uint8Array.from([PARTS, ...arrayHead(parts.length)]);
+  for (const p of parts) yield encodeCbor([p.id, p.key, p.length]);
+}
+
+export const encodeIndex = (index: Omit<SealIndex, 'pieces'>): Uint8Array => Buffer.concat([...indexBytes(index)]);
+
+/** CBOR (RFC 8949): the head of a map of two pairs, and the keys 1 and 2. */
+const MAP_OF_TWO = 0xa2;
+const FILES = 1;
+const PARTS = 2;
+
+/** The head of an array, in its shortest form: major type 4. */
+function arrayHead(length: number): Uint8Array {
+  const head = Uint8Array.from(encodeCbor(length));
+  head[0] = (head[0] ?? 0) | 0x80;
+  return head;
+}
 
 /**
  * Reads a decrypted index: safe paths in order, parts that are those of the header, extents that cover every part exactly and every file
@@ -61,15 +78,58 @@ export const encodeIndex = ({ files, parts }: Omit<SealIndex, 'pieces'>): Uint8A
  */
 export function decodeIndex(bytes: Uint8Array, header: Pick<SealHeader, 'parts'>): SealIndex {
   try {
-    const map = decodeCbor(bytes, { maxBytes: MAX_INDEX, what: 'index' });
-    if (!(map instanceof Map) || map.size !== 2) throw new FieldError('it is not a map of files and parts');
-    const parts = listOf(map.get(2), 'list of parts').map(readPart);
+    if (bytes.length > MAX_INDEX) throw new FieldError(`it has more than ${MAX_INDEX} bytes`);
+    const reader = new ItemReader(bytes);
+    reader.expect(MAP_OF_TWO, FILES);
+    const files = reader.list(readFile, 'list of files');
+    reader.expect(PARTS);
+    const parts = reader.list(readPart, 'list of parts');
+    reader.end();
     checkParts(parts, header);
-    const files = listOf(map.get(1), 'list of files').map(readFile);
     checkPaths(files);
     return { files, parts, pieces: layOut(files, parts) };
   } catch (error) {
     throw negativeError('ERR_SEAL_INDEX', `the index of the sealed model is malformed: ${(error as Error).message}`);
+  }
+}
+
+/** Reads what indexBytes wrote, item by item. Throws FieldError and decodeCbor's errors. */
+class ItemReader {
+  readonly #bytes: Uint8Array;
+  #at = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  expect(...heads: number[]): void {
+    for (const head of heads) {
+      if (this.#bytes[this.#at] !== head) throw new FieldError('it is not a map of files and parts');
+      this.#at++;
+    }
+  }
+
+  list<T>(read: (value: unknown) => T, what: string): T[] {
+    const first = this.#bytes[this.#at] ?? 0;
+    if (first >> 5 !== 4) throw new FieldError(`its ${what} is not a list`);
+    // The same head as an integer is the list's length.
+    const width = [1, 2, 4, 8][(first & 31) - 24] ?? 0;
+    const head = Uint8Array.from(this.#bytes.subarray(this.#at, this.#at + 1 + width));
+    head[0] = first & 31;
+    const length = decodeCbor(head, { maxBytes: 9, what: 'index' });
+    this.#at += head.length;
+    // Every item has a byte at least.
+    if (typeof length !== 'number' || length > this.#bytes.length - this.#at)
+      throw new FieldError(`its ${what} is cut off`);
+    return Array.from({ length }, () => {
+      const { value, size } = decodeCborItem(this.#bytes.subarray(this.#at), { maxBytes: MAX_INDEX, what: 'index' });
+      this.#at += size;
+      return read(value);
+    });
+  }
+
+  end(): void {
+    if (this.#at !== this.#bytes.length) throw new FieldError('it has bytes after its end');
   }
 }
 

@@ -1,8 +1,7 @@
-import { type Digests, digester } from './digests.ts';
-import type { JobFile } from './disk.ts';
-import type { Piece } from './index-part.ts';
+import { digester } from './digests.ts';
 import { type Ring, RingView } from './ring.ts';
 import { Segments, segmentTotal } from './segments.ts';
+import type { FileTable, PieceTable } from './tables.ts';
 
 // What one thread of a seal, unseal or verification does. Synchronous: it runs on worker threads, or on the caller's for a small model.
 
@@ -30,12 +29,14 @@ export interface Job {
   fd: number;
   oldFd?: number;
   /** Null: open without writing anything, to verify. */
-  files: JobFile[] | null;
-  fileSizes: number[];
+  files: FileTable | null;
+  fileSizes: Float64Array;
   /** By file: 1 where its SHA-256 is wanted. None wanted is much faster: SHA-256 takes three times as long as the encryption. */
   hash: Uint8Array;
+  /** By file, 32 bytes: the digests that are wanted come here. Shared. */
+  digests: Uint8Array;
   parts: JobPart[];
-  pieces: Piece[];
+  pieces: PieceTable;
   /** One Int32 for each part; for `compare`. */
   changed?: SharedArrayBuffer;
   ring: Ring;
@@ -48,23 +49,20 @@ export function runWorker(job: Job): void {
   });
 }
 
-/** Hashes in order, and does segments while none is ready. Returns SHA-256 by file, or null if another thread stopped the work. */
-export function runHasher(job: Job): Buffer[] | null {
+/** Hashes in order, and does segments while none is ready. Returns false if another thread stopped the work. */
+export function runHasher(job: Job): boolean {
   return drive(job, (ring, segments) => {
-    const digests = digester(job);
-    if (!ring.hashing) {
-      for (let n = ring.take(); n !== null && !ring.stopped; n = ring.take()) segments.run(n);
-      return ring.stopped ? null : digests.done;
-    }
-    return hashInOrder(ring, segments, digests);
+    if (ring.hashing) return hashInOrder(ring, segments, digester(job));
+    for (let n = ring.take(); n !== null && !ring.stopped; n = ring.take()) segments.run(n);
+    return !ring.stopped;
   });
 }
 
-function hashInOrder(ring: RingView, segments: Segments, digests: Digests): Buffer[] | null {
+function hashInOrder(ring: RingView, segments: Segments, update: (bytes: Uint8Array) => void): boolean {
   for (let next = 0; !ring.finished; ) {
-    if (ring.stopped) return null;
+    if (ring.stopped) return false;
     if (ring.isReady(next)) {
-      digests.update(ring.slot(next, segments.locate(next).length));
+      update(ring.slot(next, segments.locate(next).length));
       ring.markDone();
       next++;
       continue;
@@ -73,7 +71,7 @@ function hashInOrder(ring: RingView, segments: Segments, digests: Digests): Buff
     if (own !== null) segments.run(own);
     else ring.waitReady(next);
   }
-  return digests.done;
+  return true;
 }
 
 /** If this thread fails, all stop. */

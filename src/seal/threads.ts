@@ -1,18 +1,23 @@
 import { availableParallelism } from 'node:os';
+import { sha256 } from '../core/bytes.ts';
 import { AtomaError } from '../core/errors.ts';
 import { ioError } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { runWorkers, workerEntry } from '../core/workers.ts';
+import type { JobFile } from './disk.ts';
 import { segmentPlain } from './floe.ts';
+import type { Piece } from './index-part.ts';
 import { type Job, runHasher } from './job.ts';
 import { newRing, RingView } from './ring.ts';
 import { segmentTotal } from './segments.ts';
+import { packFiles, packPieces } from './tables.ts';
 
 /** Up to this many segments, starting threads costs more than it saves. */
 const SMALL = 8;
 /** One thread hashes and cannot keep more than two encrypting ones busy; without it, disks are what limits. */
 const MAX_HASHING = 3;
 const MAX_THREADS = 4;
+const EMPTY = sha256();
 const entry = workerEntry(import.meta.url, 'worker');
 
 export interface RunOptions {
@@ -24,13 +29,27 @@ export interface RunOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** A job as its caller has it. */
+export type Work = Omit<Job, 'ring' | 'digests' | 'files' | 'fileSizes' | 'pieces'> & {
+  files: JobFile[] | null;
+  fileSizes: number[];
+  pieces: Piece[];
+};
+
 /**
  * Runs a job to its end on several threads and returns the SHA-256 of each file that it is wanted of, computed over exactly the bytes that
- * were encrypted or decrypted. Memory is bounded by the ring and by one segment or two for each thread. When any thread fails, all stop, and its error is
+ * were encrypted or decrypted; zeros for the others. Memory is bounded by the ring and by one segment or two for each thread. When any thread fails, all stop, and its error is
  * thrown; `ERR_INTERRUPTED` (exit 1) when `signal` aborted.
  */
-export async function runJob(work: Omit<Job, 'ring'>, options: RunOptions): Promise<Buffer[]> {
-  const job: Job = { ...work, ring: newRing(work.hash.includes(1)) };
+export async function runJob(work: Work, options: RunOptions): Promise<Buffer[]> {
+  const job: Job = {
+    ...work,
+    files: work.files && packFiles(work.files),
+    fileSizes: Float64Array.from(work.fileSizes),
+    pieces: packPieces(work.pieces),
+    digests: new Uint8Array(new SharedArrayBuffer(32 * work.fileSizes.length)),
+    ring: newRing(work.hash.includes(1)),
+  };
   const total = segmentTotal(job);
   const ring = new RingView(job.ring, total);
   const bytes = job.parts.reduce((sum, part) => sum + part.length, 0);
@@ -41,10 +60,11 @@ export async function runJob(work: Omit<Job, 'ring'>, options: RunOptions): Prom
   options.signal?.addEventListener('abort', stop);
   const timer = setInterval(report, 100);
   try {
-    const digests = total <= SMALL ? runHasher(job) : (await runThreads(job))[0];
-    if (!digests || ring.stopped) throw interrupted();
+    const done = total <= SMALL ? runHasher(job) : (await runThreads(job))[0];
+    if (!done || ring.stopped) throw interrupted();
     report();
-    return digests.map((digest) => Buffer.from(digest));
+    const digests = Buffer.from(job.digests.slice());
+    return work.fileSizes.map((size, i) => (size === 0 ? EMPTY : digests.subarray(i * 32, (i + 1) * 32)));
   } catch (error) {
     throw ioError(error, options.doing);
   } finally {
@@ -53,7 +73,7 @@ export async function runJob(work: Omit<Job, 'ring'>, options: RunOptions): Prom
   }
 }
 
-function runThreads(job: Job): Promise<(Uint8Array[] | null)[]> {
+function runThreads(job: Job): Promise<boolean[]> {
   const count = Math.min(job.ring.slots ? MAX_HASHING : MAX_THREADS, Math.max(2, availableParallelism()));
   const data = Array.from({ length: count }, (_, i) => ({ job, hashes: i === 0 }));
   return runWorkers(entry, data, () => new RingView(job.ring, 0).stop());

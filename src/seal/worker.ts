@@ -6,5 +6,5 @@ import { type Job, runHasher, runWorker } from './job.ts';
 answer(({ job, hashes }: { job: Job; hashes: boolean }) => {
   if (hashes) return runHasher(job);
   runWorker(job);
-  return null;
+  return true;
 });
