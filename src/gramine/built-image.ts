@@ -5,13 +5,15 @@ import { readSmallFile } from '../core/files.ts';
 import { MEASURED_CONFIG_PATH } from '../core/layout.ts';
 import { type MeasuredConfig, parseMeasuredConfig } from '../core/measured-config.ts';
 import type { SgxMeasurement } from '../core/measurement.ts';
-import { fileDigestError } from './check-trusted.ts';
+import { compareRoot } from './compare-root.ts';
+import type { HashOptions } from './hash-pool.ts';
 import { gramineNames, LIBPAL, LIBSYSDB, ROOT, rootUri } from './image-manifest.ts';
 import { type MeasureOptions, measureEnclave } from './measure.ts';
 import { type SgxSettings, sgxSettings } from './settings.ts';
 import { parseSigstruct, type Sigstruct, signedBytes, signerOf, verifySigstruct } from './sigstruct.ts';
 import { unsignedSigstruct } from './sigstruct-write.ts';
 import { MAX_MANIFEST, type ManifestTable, parseManifest } from './toml.ts';
+import { missingFiles } from './trusted-files.ts';
 
 /** A Gramine image of ours as it lies on the disk, measured anew. */
 export interface BuiltGramineImage {
@@ -115,6 +117,33 @@ function trustedDigest({ loader, sgx }: ManifestTable, uri: string): unknown {
 async function readTrusted(path: string, expected: unknown, uri: string, most: number): Promise<Buffer> {
   const bytes = await readSmallFile(path, 'trusted file', most);
   const found = hex(sha256(bytes));
-  if (found !== expected) throw fileDigestError(uri, expected, found);
-  return bytes;
+  if (found === expected) return bytes;
+  throw negativeError(
+    'ERR_GRAMINE_FILE_DIGEST',
+    `${uri} is not the file that the manifest measures: expected sha256 ${expected}, found ${found}`,
+    { hint: CHANGED_HINT },
+  );
+}
+
+const CHANGED_HINT = 'somebody changed the image after it was built: build it again';
+
+/**
+ * Holds every file of the image's root against the manifest: what Gramine would do one by one as the program opens them,
+ * with errors that the program may swallow. Files that the manifest does not trust are let be: Gramine opens none.
+ *
+ * Throws `ERR_GRAMINE_TRUSTED_MISSING` (exit 2), `ERR_GRAMINE_FILE_DIGEST` (exit 3), each with all files that it is about.
+ */
+export async function requireRoot(image: BuiltGramineImage, options: HashOptions = {}): Promise<void> {
+  const { missing, outside, changed } = await compareRoot(image, options);
+  const prefix = rootUri(image.name);
+  if (missing.length + outside.length > 0)
+    throw missingFiles([...missing.map((path) => `${prefix}/${path}`), ...outside]);
+  if (changed.length === 0) return;
+  const names = changed.slice(0, 20).join(', ');
+  const more = changed.length > 20 ? `, and ${changed.length - 20} more` : '';
+  throw negativeError(
+    'ERR_GRAMINE_FILE_DIGEST',
+    `expected the files that the manifest measures, found others in their place: ${names}${more}`,
+    { hint: CHANGED_HINT },
+  );
 }

@@ -25,7 +25,7 @@ const SGX_DEVICE = '/dev/sgx_enclave';
 const MAX_SCRIPT = 1 << 16;
 
 const HOW_TO_INSTALL =
-  'install Gramine 1.9 (Debian, Ubuntu: package gramine of the Gramine project, gramineproject.io), or name the prefix of an installation with --gramine or ATOMA_TEE_GRAMINE; without it, --tee simulated runs a Nitro image of the same project';
+  'install Gramine 1.9 (Debian, Ubuntu: package gramine, of the Gramine project; else from its sources), or name the prefix of an installation with --gramine or ATOMA_TEE_GRAMINE; without it, --tee simulated runs a Nitro image of the same project';
 
 /**
  * gramine-sgx where this machine has an SGX device, else gramine-direct. Throws `ERR_GRAMINE_MISSING` (exit 5): also where there is

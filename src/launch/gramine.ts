@@ -4,8 +4,7 @@ import type { Readable } from 'node:stream';
 import { createSimulatedAttester } from '../attest/simulated-attester.ts';
 import type { SimulatedRoot } from '../attest/simulated-root.ts';
 import { LAUNCHER_ADDRESS_VARIABLE } from '../core/layout.ts';
-import { type BuiltGramineImage, readBuiltImage } from '../gramine/built-image.ts';
-import { checkTrustedFiles } from '../gramine/check-trusted.ts';
+import { type BuiltGramineImage, readBuiltImage, requireRoot } from '../gramine/built-image.ts';
 import { gramineNames, LIBPAL } from '../gramine/image-manifest.ts';
 import { createConsole } from './console.ts';
 import { type AnyLaunchOptions, cleanUp, type Enclave, serve } from './enclave.ts';
@@ -35,7 +34,7 @@ const CONNECT_MS = 180_000;
  * (gramine-direct), where the simulated attester vouches. Before that the image is measured anew, and every file of it held
  * against the manifest. The build's directory is read, not written.
  *
- * Throws `ERR_GRAMINE_MISSING` (exit 5), what `readBuiltImage`, `checkTrustedFiles` and `accept` throw, what
+ * Throws `ERR_GRAMINE_MISSING` (exit 5), what `readBuiltImage`, `requireRoot` and `accept` throw, what
  * `gramineBootError` makes of an early end, and whatever error the program inside reports.
  */
 export async function launchGramine(options: GramineOptions): Promise<Enclave> {
@@ -50,7 +49,7 @@ export async function launchGramine(options: GramineOptions): Promise<Enclave> {
     const image = await readBuiltImage(options.manifest, options);
     options.accept?.(image);
     requireSameLibpal(gramine, image);
-    await checkTrustedFiles(image, options);
+    await requireRoot(image, options);
     clock.lap('measure');
     const directory = createPrivateDirectory();
     undo.add(directory.remove);

@@ -1,8 +1,8 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { requireMemory } from '../../../src/enclave/memory.ts';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { peakMemoryMb, requireMemory } from '../../../src/enclave/memory.ts';
 
 let root: string;
 beforeEach(() => {
@@ -26,4 +26,14 @@ test('a model that does not fit is refused before it is opened, with needed and 
 
 test('where the kernel does not say, nothing is refused', () => {
   requireMemory(200 * MIB, 'onnx', root);
+});
+
+test('where the kernel counts no peak (Gramine has no getrusage), what is used now', () => {
+  const peak = peakMemoryMb();
+  expect(peak).toBeGreaterThan(10);
+  const usage = vi.spyOn(process, 'resourceUsage').mockImplementation(() => {
+    throw Object.assign(new Error('function not implemented, uv_getrusage'), { code: 'ENOSYS' });
+  });
+  expect(peakMemoryMb()).toBeGreaterThan(10);
+  usage.mockRestore();
 });
