@@ -1,5 +1,6 @@
 import type { KeyObject } from 'node:crypto';
-import { lstat } from 'node:fs/promises';
+import { lstatSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 import { equalBytes, hex, sha256 } from '../core/bytes.ts';
 import { negativeError } from '../core/errors.ts';
 import { withAtomicFile } from '../core/files.ts';
@@ -176,13 +177,10 @@ function requireExpected(options: SealOptions, files: ModelFile[], digests: Buff
 
 /** Also catches what a positional read cannot: a write to bytes that had been read, a file that grew. */
 async function checkUnchanged(files: ModelFile[]): Promise<void> {
-  for (let i = 0; i < files.length; i += 128) {
-    await Promise.all(
-      files.slice(i, i + 128).map(async ({ absolute, identity }) => {
-        const found = await lstat(absolute, { bigint: true }).catch(() => null);
-        if (found === null || fileIdentity(found) !== identity) throw sourceChanged(absolute);
-      }),
-    );
+  for (const [i, { absolute, identity }] of files.entries()) {
+    if (i % 512 === 511) await setImmediate();
+    const found = lstatSync(absolute, { bigint: true, throwIfNoEntry: false });
+    if (found === undefined || fileIdentity(found) !== identity) throw sourceChanged(absolute);
   }
 }
 
