@@ -61,9 +61,9 @@ export async function writeTree(target: string, entries: TreeEntry[], mtime: num
     const path = join(target, entry.path);
     if (entry.type === 'dir') {
       mkdirSync(path, 0o700);
-      // With the mode of a tree that others can read: it is made readable once it is whole, and its owner can write to it.
       directories.add(entry.path);
       times.push(path);
+      // Its owner has to be able to fill it, and to remove it one day.
       chmodSync(path, (entry.mode & 0o777) | 0o700);
     } else if (entry.type === 'file') {
       await writeEntry(path, entry, mtime);

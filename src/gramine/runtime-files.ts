@@ -1,37 +1,13 @@
 import { readFileSync, statSync } from 'node:fs';
-import { readFile, stat, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { writeFile } from 'node:fs/promises';
 import { hex, sha256 } from '../core/bytes.ts';
-import { AtomaError, missingError, negativeError, usageError } from '../core/errors.ts';
-import { ioError, readSmallFile } from '../core/files.ts';
+import { AtomaError, negativeError, usageError } from '../core/errors.ts';
 import type { Cache } from '../image/cache.ts';
-import type { GramineEntry, Rule } from '../image/lock-file.ts';
-import { unpackInPool } from '../image/unpack-pool.ts';
+import type { GramineEntry } from '../image/lock-file.ts';
 import { parseElf } from './elf.ts';
+import { type FindOptions, findLibraries, type GramineLibraries, LIBRARY_NAMES } from './runtime-find.ts';
 
-/** The two files of Gramine that an enclave's measurement covers. */
-export interface GramineLibraries {
-  libpal: Buffer;
-  libsysdb: Buffer;
-}
-
-export interface FindOptions {
-  /** What a relative `from` is relative to: the project's directory. */
-  dir: string;
-  cache: Cache;
-  /** Where "installed" looks; for tests. */
-  prefixes?: string[];
-}
-
-/** Both are near one MiB. */
-const MAX_LIBRARY = 64 << 20;
-const NAMES = { libpal: 'libpal.so', libsysdb: 'libsysdb.so' } as const;
-const PREFIXES = ['/usr', '/usr/local'];
-/** Debian's place first, then what `meson install` makes on others. */
-const libraryDirectories = (prefix: string): string[] =>
-  ['lib/x86_64-linux-gnu/gramine', 'lib/gramine', 'lib64/gramine'].map((path) => join(prefix, path));
-/** The same two inside a package, "*" standing for the architecture. */
-const PACKAGED = ['usr/lib/*/gramine', 'usr/lib/gramine'];
+export type { FindOptions, GramineLibraries } from './runtime-find.ts';
 
 /**
  * Looks for libpal.so (the SGX one) and libsysdb.so where `from` says: "installed", a directory (an installation's
@@ -44,7 +20,7 @@ export async function pinGramine(from: string, options: FindOptions): Promise<Gr
   const { libraries, version } = await findLibraries(from, options);
   const pin = async (name: keyof GramineLibraries) => {
     const bytes = libraries[name];
-    requireElf(bytes, `${NAMES[name]} of ${from}`);
+    requireElf(bytes, `${LIBRARY_NAMES[name]} of ${from}`);
     if (name === 'libpal') parseElf(bytes);
     const found = digest(bytes);
     await keep(options.cache, bytes, found);
@@ -59,29 +35,41 @@ export async function pinGramine(from: string, options: FindOptions): Promise<Gr
 }
 
 /**
- * The libraries that a lock pins: from the cache, else from where they came. Throws `ERR_INPUT_DIGEST` (exit 3) where there
- * are others now, `ERR_GRAMINE_MISSING` (exit 5) where there are none.
+ * The libraries that a lock pins: from the cache, else from where they came, else from whatever Gramine is installed here, for a
+ * digest makes any copy good. Throws `ERR_INPUT_DIGEST` (exit 3) where there are others, `ERR_GRAMINE_MISSING` (exit 5)
+ * where there are none.
  */
 export async function provideGramine(pin: GramineEntry, options: FindOptions): Promise<GramineLibraries> {
   const cached = { libpal: readCached(pin.libpal, options.cache), libsysdb: readCached(pin.libsysdb, options.cache) };
   const { libpal, libsysdb } = cached;
   if (libpal !== null && libsysdb !== null) return { libpal, libsysdb };
-  const { libraries } = await findLibraries(pin.from, options);
+  try {
+    return await takePinned(pin, pin.from, options);
+  } catch (error) {
+    if (!(error instanceof AtomaError) || pin.from === 'installed') throw error;
+    // What is wrong with the place that enclave.toml names is what a person can mend.
+    return takePinned(pin, 'installed', options).catch(() => Promise.reject(error));
+  }
+}
+
+async function takePinned(pin: GramineEntry, from: string, options: FindOptions): Promise<GramineLibraries> {
+  const { libraries } = await findLibraries(from, options);
   for (const name of ['libpal', 'libsysdb'] as const) {
     const found = digest(libraries[name]);
-    if (found === pin[name].sha256) await keep(options.cache, libraries[name], found);
-    else {
-      throw negativeError(
-        'ERR_INPUT_DIGEST',
-        `${NAMES[name]} of Gramine (${pin.from}) is not the one that the lock pins: expected ${pin[name].sha256}, found ${found}`,
-        {
-          hint: 'install that Gramine again, or run `atoma-tee lock --local` to take this one, which changes the measurement',
-        },
-      );
-    }
+    if (found !== pin[name].sha256) throw anotherLibrary(LIBRARY_NAMES[name], from, pin[name].sha256, found);
+    await keep(options.cache, libraries[name], found);
   }
   return libraries;
 }
+
+const anotherLibrary = (name: string, from: string, expected: string, found: string) =>
+  negativeError(
+    'ERR_INPUT_DIGEST',
+    `${name} of Gramine (${from}) is not the one that the lock pins: expected ${expected}, found ${found}`,
+    {
+      hint: 'install that Gramine again, or run `atoma-tee lock --local` to take this one, which changes the measurement',
+    },
+  );
 
 /** A damaged copy is as good as none: the place it came from has another. */
 function readCached(pin: GramineEntry['libpal'], cache: Cache): Buffer | null {
@@ -101,87 +89,6 @@ async function keep(cache: Cache, bytes: Buffer, name: string): Promise<void> {
   await cache.adopt(temporary, cache.filePath(name));
 }
 
-async function findLibraries(from: string, options: FindOptions) {
-  if (from === 'installed') return inPrefixes(options.prefixes ?? PREFIXES);
-  const path = resolve(options.dir, from);
-  const found = await stat(path).catch((error) => {
-    if (error.code !== 'ENOENT') throw ioError(error, `cannot read ${path}`);
-    throw missing(`expected Gramine in ${from}, found nothing there`);
-  });
-  if (found.isFile()) return inPackage(path, from, options.cache);
-  const prefixes = [path, join(path, 'usr'), join(path, 'usr/local')];
-  const places = [path, join(path, 'gramine'), ...prefixes.flatMap(libraryDirectories)];
-  return inPlaces(places, `in ${from}`, prefixes);
-}
-
-const inPrefixes = (prefixes: string[]) =>
-  inPlaces(prefixes.flatMap(libraryDirectories), 'installed on this machine', prefixes);
-
-async function inPlaces(places: string[], where: string, prefixes: string[]) {
-  let direct = false;
-  for (const place of places) {
-    const libsysdb = join(place, NAMES.libsysdb);
-    const libpal = [join(place, 'sgx', NAMES.libpal), join(place, NAMES.libpal)].find(isFile);
-    if (isFile(libsysdb) && libpal !== undefined) {
-      const libraries = {
-        libpal: await readSmallFile(libpal, 'Gramine library', MAX_LIBRARY),
-        libsysdb: await readSmallFile(libsysdb, 'Gramine library', MAX_LIBRARY),
-      };
-      return { libraries, version: await installedVersion(prefixes) };
-    }
-    direct ||= isFile(join(place, 'direct', NAMES.libpal));
-  }
-  throw missing(
-    direct
-      ? `expected Gramine's sgx/${NAMES.libpal} ${where}, found the one of gramine-direct only: that Gramine was built without SGX`
-      : `expected Gramine's ${NAMES.libpal} and ${NAMES.libsysdb} ${where}, found none`,
-  );
-}
-
-async function inPackage(path: string, shown: string, cache: Cache) {
-  const job = { kind: 'deb' as const, archive: path, what: shown, cacheDir: cache.dir };
-  const take = async (keep: Rule[]): Promise<Buffer[] | null> => {
-    try {
-      const files = await unpackInPool({ ...job, keep });
-      const of = (name: string) => files.find((file) => file.path === name)?.sha256 ?? '';
-      return await Promise.all(
-        keep.map(({ to }) => readSmallFile(cache.filePath(of(to)), 'Gramine library', MAX_LIBRARY)),
-      );
-    } catch (error) {
-      if (error instanceof AtomaError && error.code === 'ERR_INPUT_SELECTION') return null;
-      throw error;
-    }
-  };
-  const rule = (from: string, to: string): Rule => ({ from, to, part: 'root' });
-  for (const place of PACKAGED) {
-    const found = await take([
-      rule(`${place}/sgx/${NAMES.libpal}`, NAMES.libpal),
-      rule(`${place}/${NAMES.libsysdb}`, NAMES.libsysdb),
-    ]);
-    const [libpal, libsysdb] = found ?? [];
-    if (libpal === undefined || libsysdb === undefined) continue;
-    const [script] = (await take([rule('usr/bin/gramine-sgx', 'gramine-sgx')])) ?? [];
-    return { libraries: { libpal, libsysdb }, version: scriptVersion(script?.toString('latin1') ?? '') };
-  }
-  throw missing(`expected Gramine's sgx/${NAMES.libpal} and ${NAMES.libsysdb} in the package ${shown}, found none`);
-}
-
-const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
-
-/** For people and the build manifest only: the digests are what counts. */
-async function installedVersion(prefixes: string[]): Promise<string | undefined> {
-  for (const prefix of prefixes) {
-    const text = await readFile(join(prefix, 'bin/gramine-sgx'), 'latin1').catch(() => '');
-    const version = scriptVersion(text);
-    if (version !== undefined) return version;
-  }
-  return undefined;
-}
-
-/** tools/gramine.in of Gramine: what `gramine-sgx --version` prints. */
-const scriptVersion = (script: string): string | undefined =>
-  /^ *echo "Gramine ([0-9A-Za-z.+~-]{1,64}) \(/m.exec(script)?.[1];
-
 /** The least that both must be. */
 function requireElf(bytes: Buffer, what: string): void {
   const [class64, littleEndian] = [bytes[4] === 2, bytes[5] === 1];
@@ -191,8 +98,3 @@ function requireElf(bytes: Buffer, what: string): void {
 }
 
 const digest = (bytes: Buffer): string => hex(sha256(bytes));
-
-const missing = (message: string) =>
-  missingError('ERR_GRAMINE_MISSING', message, {
-    hint: 'install Gramine, or set gramine.from in enclave.toml to a directory that holds it or to its Debian package',
-  });

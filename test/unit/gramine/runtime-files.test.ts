@@ -82,6 +82,21 @@ describe('the libraries of Gramine are found', () => {
   });
 });
 
+describe('what a lock pins, where neither cache nor place has it', () => {
+  test('is taken from an installed Gramine if that is the one; of another the place is told that enclave.toml names', async () => {
+    const { dir, cache, libraries, lib } = await place();
+    const pin = { ...(await pinGramine('usr', { dir, cache })), from: 'gone.deb' };
+    const options = { dir, prefixes: [join(dir, 'usr')] };
+    const empty = async (name: string) => ({ ...options, cache: await Cache.open(join(dir, name)) });
+    expect(await provideGramine(pin, await empty('one'))).toEqual(libraries);
+    writeFileSync(join(lib, 'libsysdb.so'), 'another');
+    const expected = { code: 'ERR_GRAMINE_MISSING', message: expect.stringContaining('gone.deb') };
+    await expect(provideGramine(pin, await empty('two'))).rejects.toMatchObject(expected);
+    const found = provideGramine({ ...pin, from: 'installed' }, await empty('three'));
+    await expect(found).rejects.toMatchObject({ code: 'ERR_INPUT_DIGEST', exitCode: 3 });
+  });
+});
+
 describe('is refused as a Gramine:', () => {
   const refused = async (from: string, dir: string, expected: object) => {
     const cache = await Cache.open(join(dir, 'cache'));
