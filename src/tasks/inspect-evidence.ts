@@ -1,4 +1,4 @@
-import { type AttestationDocument, parseDocument } from '../attest/document.ts';
+import { type AttestationDocument, measuredBy, parseDocument } from '../attest/document.ts';
 import { detectKind, parseEvidenceFile } from '../attest/index.ts';
 import { reportFacts, reportMeasurement } from '../attest/snp/facts.ts';
 import { parseReport } from '../attest/snp/report.ts';
@@ -24,7 +24,7 @@ async function describe(evidence: Uint8Array, tee: ReturnType<typeof detectKind>
   switch (tee) {
     case 'simulated':
     case 'nitro':
-      return describeSigned(evidence);
+      return describeSigned(evidence, tee);
     case 'snp': {
       const report = parseReport(evidence);
       return {
@@ -47,12 +47,12 @@ async function describe(evidence: Uint8Array, tee: ReturnType<typeof detectKind>
   }
 }
 
-async function describeSigned(evidence: Uint8Array) {
+async function describeSigned(evidence: Uint8Array, tee: 'simulated' | 'nitro') {
   const message = parseSign1(evidence, { what: 'evidence', maxBytes: 1 << 16, tag: 'optional', form: 'any' });
   const unsigned = message.protectedHeader.get(1) === -1;
   return {
     ...(unsigned ? { signature: 'none: an emulator made this' } : {}),
-    ...(await describeDocument(parseDocument(message.payload, 'any'))),
+    ...(await describeDocument(parseDocument(message.payload, tee === 'nitro' ? 'any' : 'deterministic'))),
   };
 }
 
@@ -62,6 +62,8 @@ async function describeDocument(document: AttestationDocument) {
   return {
     moduleId: document.moduleId,
     time: new Date(document.timestamp).toISOString(),
+    // A simulated document may speak for an SGX enclave, whose registers these are not.
+    ...(document.sgx === undefined ? {} : measuredBy(document)),
     pcrs: Object.fromEntries([...document.pcrs].map(([index, value]) => [`pcr${index}`, hex(value)])),
     publicKey: shown(document.publicKey),
     userData: shown(document.userData),

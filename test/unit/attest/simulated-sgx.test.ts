@@ -3,6 +3,7 @@ import { parseDocument } from '../../../src/attest/document.ts';
 import { createSimulatedAttester, createSimulatedRoot, verifyEvidence } from '../../../src/attest/index.ts';
 import { decodeCbor, encodeCbor } from '../../../src/core/cbor.ts';
 import { parseSign1 } from '../../../src/core/cose.ts';
+import { inspectEvidence } from '../../../src/tasks/inspect-evidence.ts';
 
 // What gramine-direct gives: simulated evidence that speaks for an SGX enclave.
 
@@ -54,6 +55,15 @@ test('is no document of Nitro hardware, whose parser knows no such field', () =>
   const bytes = encodeCbor(payload());
   expect(() => parseDocument(bytes, 'any')).toThrow(expect.objectContaining({ code: 'ERR_EVIDENCE_MALFORMED' }));
   expect(parseDocument(bytes, 'deterministic').sgx).toEqual({ ...measured, debug: false });
+});
+
+test('inspect shows what was measured', async () => {
+  expect(await inspectEvidence(Buffer.from(evidence))).toMatchObject({
+    tee: 'simulated',
+    verified: false,
+    measurement: measured,
+    debug: false,
+  });
 });
 
 describe('malformed', () => {
