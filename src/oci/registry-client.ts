@@ -27,7 +27,7 @@ export interface Ask {
   answers: number[];
   /** Only one attempt, and NetworkError where it fails: the caller knows better how to try again. */
   once?: boolean;
-  /** How long the answer may take, where not as long as any. */
+  /** How long the answer may take once everything has been sent, in milliseconds. */
   patience?: number;
   signal?: AbortSignal | undefined;
 }
@@ -164,15 +164,14 @@ export class RegistryClient {
     { method = 'GET', headers = {}, body, patience }: Ask,
     signal: AbortSignal | undefined,
   ): Promise<IncomingMessage> {
-    const { env } = this.#options;
-    const limits = patience === undefined ? this.#options.limits : { ...this.#options.limits, idle: patience };
+    const { env, limits } = this.#options;
     let url = start;
     for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
       // The secret is for the registry alone: its blob stores have addresses that speak for themselves.
       const secret = url.origin === base.origin && this.#authorization !== null;
       const authorization: Record<string, string> = secret ? { authorization: String(this.#authorization) } : {};
       const all = { ...headers, ...authorization };
-      const response = await exchange({ url, method, headers: all, body, env, limits, signal });
+      const response = await exchange({ url, method, headers: all, body, patience, env, limits, signal });
       const { location } = response.headers;
       const status = response.statusCode ?? 0;
       if (![301, 302, 303, 307, 308].includes(status) || location === undefined) {

@@ -9,7 +9,7 @@ export interface RegistryLimits {
   idle: number;
   /** For a manifest, a configuration, a token as a whole, however slowly its bytes come. */
   document: number;
-  /** For the answer to the end of an upload: a store of objects puts a blob of many GiB together then. */
+  /** For the answer to a piece of an upload, which goes to a disk, or its end: a store of objects puts many GiB together then. */
   commit: number;
   /** Of everything that can be tried again; a transfer that gets on begins to count anew. */
   attempts: number;
@@ -44,6 +44,8 @@ export interface Exchange {
   method?: Method;
   headers: Record<string, string>;
   body?: Body | undefined;
+  /** How long the answer may take once everything has been sent, where not as long as any byte. */
+  patience?: number | undefined;
   env: NodeJS.ProcessEnv;
   limits: RegistryLimits;
   signal?: AbortSignal | undefined;
@@ -69,6 +71,7 @@ export function exchange({
   method = 'GET',
   headers,
   body,
+  patience,
   env,
   limits,
   signal,
@@ -90,9 +93,20 @@ export function exchange({
     };
     const request = isTls ? tlsRequest(url, options) : plainRequest(url, options);
     const stop = () => request.destroy(signal?.reason as Error);
-    const timer = setTimeout(() => request.destroy(idleError(limits)), limits.idle);
+    const wait = (ms: number) => setTimeout(() => request.destroy(idleError(ms)), ms);
+    const last = patience ?? limits.idle;
+    let timer = wait(body ? limits.idle : last);
+    let answered = false;
     signal?.addEventListener('abort', stop, { once: true });
-    const settled = () => clearTimeout(timer);
+    const settled = () => {
+      answered = true;
+      clearTimeout(timer);
+    };
+    const sent = () => {
+      if (answered) return;
+      clearTimeout(timer);
+      timer = wait(last);
+    };
     request.on('close', () => signal?.removeEventListener('abort', stop));
     request.on('response', (response) => {
       settled();
@@ -104,7 +118,7 @@ export function exchange({
       settled();
       reject(signal?.aborted ? signal.reason : networkError(error));
     });
-    if (body) void send(request, body, () => timer.refresh());
+    if (body) void send(request, body, () => timer.refresh()).then(sent);
     else request.end();
   });
 }
@@ -142,7 +156,7 @@ export async function* bodyOf(
   const iterator = response[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
   try {
     for (;;) {
-      const timer = setTimeout(() => response.destroy(idleError(limits)), limits.idle);
+      const timer = setTimeout(() => response.destroy(idleError(limits.idle)), limits.idle);
       const next = await iterator.next().finally(() => clearTimeout(timer));
       if (next.done) return;
       yield next.value;
@@ -155,7 +169,7 @@ export async function* bodyOf(
   }
 }
 
-const idleError = ({ idle }: RegistryLimits) => new NetworkError(`no answer for ${idle / 1000} seconds`, false);
+const idleError = (ms: number) => new NetworkError(`no answer for ${ms / 1000} seconds`, false);
 
 /** A certificate that is not trusted will not be so in a second either, nor will a name exist. */
 const PERMANENT = /CERT|SELF_SIGNED|UNABLE_TO|_TLS_|_SSL_|EPROTO|ENOTFOUND|HPE_|_INVALID_/;

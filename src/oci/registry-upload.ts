@@ -8,8 +8,11 @@ import { bodyFrom, NetworkError, type RegistryLimits } from './registry-http.ts'
 
 // Pushing: OCI distribution specification 1.1, "Pushing a blob in chunks", "Mounting a blob", "Pushing Manifests".
 
-/** Per request, unless the registry wants more: a token has to be good for one only, and what broke is that much at most. */
-const CHUNK = 64 << 20;
+/**
+ * Per request, unless the registry wants more. A token has to be good for one only, and that much is what breaks at most; but
+ * docker-registry syncs its disk after each.
+ */
+const CHUNK = 256 << 20;
 /** An attempt that brings less does not count as one that got on. */
 const PROGRESS = 1 << 20;
 
@@ -98,7 +101,8 @@ async function begin({ client, digest, size, mountFrom, signal }: Upload, mount:
   };
 }
 
-async function sendChunk({ client, size, chunk = CHUNK, read, signal, onProgress }: Upload, session: Session) {
+async function sendChunk(job: Upload, session: Session): Promise<void> {
+  const { client, size, chunk = CHUNK, limits, read, signal, onProgress } = job;
   const from = session.at;
   const to = Math.min(size, from + Math.max(chunk, session.least));
   const counted = async function* () {
@@ -116,6 +120,7 @@ async function sendChunk({ client, size, chunk = CHUNK, read, signal, onProgress
     body: { length: to - from, open: counted },
     answers: [201, 202, 204, 404, 416],
     once: true,
+    patience: limits.commit,
     signal,
   });
   response.destroy();
@@ -139,7 +144,7 @@ async function finish({ client, digest, limits, signal }: Upload, { location }: 
   at.search = `${at.search === '' ? '?' : `${at.search}&`}digest=${encodeURIComponent(digest)}`;
   const headers = { 'content-length': '0' };
   // The registry reads the blob again, or copies it: that takes as long as it is large.
-  const patience = Math.max(limits.commit, limits.idle);
+  const patience = limits.commit;
   (await client.ask({ method: 'PUT', at, headers, answers: [201, 204], once: true, patience, signal })).destroy();
 }
 
