@@ -68,9 +68,14 @@ function documentSeeds(): Seed[] {
 async function simulatedSeeds(): Promise<Seed[]> {
   const issuer = await createSimulatedRoot();
   const measured = { tee: 'nitro', pcr0: '01'.repeat(48), pcr1: '02'.repeat(48), pcr2: '03'.repeat(48) } as const;
-  const evidence = await createSimulatedAttester(issuer, measured).attest({ nonce: Buffer.alloc(16, 1) });
+  const [mrenclave, mrsigner] = ['0e'.repeat(32), '51'.repeat(32)];
+  const enclave = { tee: 'sgx', mrenclave, mrsigner, isvprodid: 1, isvsvn: 2, debug: false } as const;
   const options = { allowSimulated: [issuer.fingerprint], now: new Date() };
-  return [seed('evidence', Buffer.from(evidence), (input) => passes(verifySimulated(input, options)))];
+  const make = async (name: string, of: typeof measured | typeof enclave) => {
+    const evidence = await createSimulatedAttester(issuer, of).attest({ nonce: Buffer.alloc(16, 1) });
+    return seed(name, Buffer.from(evidence), (input) => passes(verifySimulated(input, options)));
+  };
+  return [await make('evidence', measured), await make('for an SGX enclave', enclave)];
 }
 
 /** Bytes after a quote are nobody's, and line breaks in the PEM of its certificates say nothing: all else must be the same. */
