@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readXWingPublicKey } from '../../src/keys/keys.ts';
@@ -13,6 +13,10 @@ import { atomaTee, ok, root, scratch } from './cli.ts';
 
 const MIB = 1 << 20;
 const digestOfFile = (path: string): string => digestOf(readFileSync(path));
+
+/** Of the files in a directory, holes aside. */
+const bytesOnDisk = (dir: string): number =>
+  readdirSync(dir).reduce((sum, name) => sum + statSync(join(dir, name)).blocks * 512, 0);
 
 /** The command line, beside servers of this process. */
 function start(args: string[]) {
@@ -99,12 +103,17 @@ describe.skipIf(!haveRegistry)("push and pull, with Debian's docker-registry", (
     const here = file('here');
     mkdirSync(here);
     const out = join(here, 'x.sealed');
-    for (const signal of ['SIGKILL', 'SIGINT'] as const) {
+    // Two transfers hold up to a megabyte each that is not in the file yet.
+    for (const [signal, allowance] of [
+      ['SIGKILL', 6 * MIB],
+      ['SIGINT', 2 * MIB],
+    ] as const) {
       const line = await fragile(registry.host, 'down');
       line.stalls = true;
-      line.allowance = 6 * MIB;
+      line.allowance = allowance;
       const { child, ended } = start(['pull', `${line.host}/models/big:1`, '--out', out]);
       await expect.poll(() => line.breaks, { timeout: 60_000 }).toBeGreaterThan(0);
+      await expect.poll(() => bytesOnDisk(here), { timeout: 60_000 }).toBeGreaterThan(3 * MIB);
       child.kill(signal);
       const { text } = await ended;
       const [left, ...others] = readdirSync(here);
@@ -113,7 +122,7 @@ describe.skipIf(!haveRegistry)("push and pull, with Debian's docker-registry", (
       else expect([left, JSON.parse(text).error.code]).toEqual(['x.sealed.pull.partial', 'ERR_INTERRUPTED']);
     }
     const pulled = ok(atomaTee(['pull', `${registry.host}/models/big:1`, '--out', out, '--json'])).json;
-    expect(pulled.kept).toBeGreaterThan(4 * MIB);
+    expect(pulled.kept).toBeGreaterThan(2 * MIB);
     expect(digestOfFile(out)).toBe(digestOf(sealed.bytes));
     expect(readdirSync(here)).toEqual(['x.sealed']);
   });
@@ -135,7 +144,8 @@ describe.skipIf(!haveRegistry)("push and pull, with Debian's docker-registry", (
       json: { error: { code: 'ERR_OCI_NOT_FOUND' } },
     });
     const again = ok(atomaTee(['push', path, `${registry.host}/models/killed:1`, '--json'])).json;
-    expect(again.skipped).toBeGreaterThan(4 * MIB);
+    // The third part is begun when one of the first two has arrived.
+    expect(again.skipped).toBeGreaterThan(2 * MIB);
     expect(again.moved + again.skipped).toBe(
       parts.reduce((sum, { bytes }) => sum + bytes.length, sealed.header.length + sealed.index.length),
     );
