@@ -69,7 +69,8 @@ export function seal(
     commitment,
   });
   trace('header: payload', payload);
-  trace('header: bytes that are signed', signedBytes(payload));
+  const signed = signedBytes(payload);
+  trace('header: what is signed, up to the payload', signed.slice(0, signed.length - payload.length));
   const header = encodeHeader(payload, input.owner);
   trace('header: signature', header.slice(-64));
   trace('header digest', sha256(header));
