@@ -95,19 +95,23 @@ async function write(job: Fill, source: AsyncIterable<Uint8Array>, hash: Hash, f
     held = 0;
     onBytes(at);
   };
-  for await (const chunk of source) {
-    signal.throwIfAborted();
-    if (at + held + chunk.length > layer.size) throw wrongSize(what, layer.size, 'more');
-    hash.update(chunk);
-    for (let used = 0; used < chunk.length; ) {
-      const some = chunk.subarray(used, used + batch.length - held);
-      batch.set(some, held);
-      held += some.length;
-      used += some.length;
-      if (held === batch.length) await flush();
+  try {
+    for await (const chunk of source) {
+      signal.throwIfAborted();
+      if (at + held + chunk.length > layer.size) throw wrongSize(what, layer.size, 'more');
+      hash.update(chunk);
+      for (let used = 0; used < chunk.length; ) {
+        const some = chunk.subarray(used, used + batch.length - held);
+        batch.set(some, held);
+        held += some.length;
+        used += some.length;
+        if (held === batch.length) await flush();
+      }
     }
+  } finally {
+    // What came before a line broke is of use to the next run.
+    await flush();
   }
-  await flush();
 }
 
 /**

@@ -235,7 +235,7 @@ describe.skipIf(!haveRegistry)("Debian's docker-registry (it, skopeo, umoci, htp
       expect(readdirSync(dirname(out))).toEqual(['again.sealed.pull.partial']);
       line.passed = 0;
       const rest = await pull({ reference, out });
-      expect(rest.kept).toBeGreaterThan(MIB);
+      expect(rest.kept).toBeGreaterThan(0);
       expect(rest.kept + rest.moved).toBe(sealed.header.length + sealed.index.length + 5 * MIB + 77 + SHORT);
       expect(line.passed).toBeLessThan(rest.moved + 20_000);
       expect(digestOf(read(out))).toBe(digestOf(sealed.bytes));
