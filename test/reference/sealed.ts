@@ -8,6 +8,7 @@ import { derive, indexAad, keyId, partAad, shareCommitment, shareInfo } from './
 import { Refused } from './refused.ts';
 import { combine } from './shamir.ts';
 
+export { modelDigest } from './index-part.ts';
 export { type SealInput, seal } from './write.ts';
 
 // A second implementation of docs/sealed-model-format.md, from that page alone: slow, whole files in memory, nothing from src/.
