@@ -57,7 +57,9 @@ Measurements are recomputed from the images beside the manifest, and the model m
     });
     for (const warning of result.warnings) this.note(warning);
     this.log(`sealed ${result.path} (${size(result.size)})`);
-    this.log(table([['seal id', result.sealId], ['model', result.model], ...whoCanOpen(result)]));
+    const { parts, bytes } = result.reused;
+    const reused: [string, string][] = flags.reuse ? [['taken over', `${parts} parts (${size(bytes)})`]] : [];
+    this.log(table([['seal id', result.sealId], ['model', result.model], ...reused, ...whoCanOpen(result)]));
     return result;
   }
 }

@@ -59,6 +59,7 @@ export async function seal(options: SealOptions) {
     size: sealed.size,
     epoch: sealed.epoch,
     model: sealed.digest,
+    reused: sealed.reused,
     measurement: images[0]?.measurement,
     policy,
     simulated: policy.any.some(({ tee }) => tee === 'simulated'),
