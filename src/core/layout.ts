@@ -19,3 +19,6 @@ export const HOST_PORT_NAME = 'atoma.0';
 export const HOST_VSOCK_PORT = 5005;
 /** Environment variable with the launcher's address under Gramine, "127.0.0.1:PORT": the manifest lets it through. */
 export const LAUNCHER_ADDRESS_VARIABLE = 'ATOMA_TEE_HOST';
+
+/** Environment of the program where an enclave has so many threads and no more: the most that onnxruntime may start. Measured. */
+export const MOST_THREADS = 'ATOMA_TEE_MOST_THREADS';

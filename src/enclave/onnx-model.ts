@@ -1,5 +1,7 @@
+import { availableParallelism } from 'node:os';
 import type { InferenceSession, Tensor } from 'onnxruntime-common';
 import { usageError } from '../core/errors.ts';
+import { MOST_THREADS } from '../core/layout.ts';
 import { type Datatype, datatypeOf, protocolName, type TensorData } from './datatypes.ts';
 
 /** An input or output of a model. */
@@ -35,7 +37,11 @@ export async function loadOnnxModel(path: string): Promise<OnnxModel> {
   // Before the library is loaded: it would look up hosts and write files (nitro.md, "Seen to run").
   process.env.ORT_DISABLE_TELEMETRY = '1';
   const { default: ort } = await import('onnxruntime-node');
-  const options: InferenceSession.SessionOptions = { logSeverityLevel: 4 };
+  const most = Number(process.env[MOST_THREADS]);
+  const options: InferenceSession.SessionOptions = {
+    logSeverityLevel: 4,
+    ...(most >= 1 ? { intraOpNumThreads: Math.min(most, availableParallelism()) } : {}),
+  };
   const session = await ort.InferenceSession.create(path, options).catch(() => {
     throw usageError('ERR_ENCLAVE_MODEL', `onnxruntime ${ort.env.versions.node} cannot load the model`, {
       hint: 'load it with onnxruntime on a machine of yours, which says why',

@@ -1,4 +1,4 @@
-import { MODEL_DIRECTORY } from '../core/layout.ts';
+import { MODEL_DIRECTORY, MOST_THREADS } from '../core/layout.ts';
 import type { GramineConfig } from '../project/schema.ts';
 import type { ManifestTable } from './toml.ts';
 
@@ -56,6 +56,7 @@ export function imageManifest(
         LD_LIBRARY_PATH: '/lib64:/lib/x86_64-linux-gnu',
         ORT_DISABLE_TELEMETRY: '1',
         UV_USE_IO_URING: '0',
+        [MOST_THREADS]: String(Math.max(1, config.max_threads - OTHER_THREADS)),
         // The one thing that a host says; the program reads it as such.
         ATOMA_TEE_HOST: { passthrough: true },
       },
@@ -78,6 +79,9 @@ export function imageManifest(
     },
   };
 }
+
+/** Gramine's helpers, Node's main thread, V8's and libuv's: nine in all were seen, two of them onnxruntime's (gramine.md). */
+const OTHER_THREADS = 16;
 
 /**
  * Inside the enclave's memory. The model is opened below /run, and its directory is removed after use: it must be no mount
