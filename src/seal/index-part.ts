@@ -1,9 +1,10 @@
 import { equalBytes } from '../core/bytes.ts';
-import { decodeCbor, decodeCborItem, encodeCbor } from '../core/cbor.ts';
+import { encodeCbor } from '../core/cbor.ts';
 import { negativeError } from '../core/errors.ts';
 import { badPath, badPathSet, comparePaths } from '../model/paths.ts';
 import { bytesOf, FieldError, listOf, tuple, uintOf } from './fields.ts';
 import { floeLength } from './floe.ts';
+import { arrayHead, FILES, ItemReader, MAP_OF_TWO, PARTS } from './index-items.ts';
 import { MAX_INDEX, MAX_PART, type SealHeader } from './layout.ts';
 
 // The index of a sealed model: which file lies where in which part, and the parts' keys. sealed-model.md, "Layout".
@@ -60,18 +61,6 @@ export function* indexBytes({ files, parts }: Omit<SealIndex, 'pieces'>): Genera
 
 export const encodeIndex = (index: Omit<SealIndex, 'pieces'>): Uint8Array => Buffer.concat([...indexBytes(index)]);
 
-/** CBOR (RFC 8949): the head of a map of two pairs, and the keys 1 and 2. */
-const MAP_OF_TWO = 0xa2;
-const FILES = 1;
-const PARTS = 2;
-
-/** The head of an array, in its shortest form: major type 4. */
-function arrayHead(length: number): Uint8Array {
-  const head = Uint8Array.from(encodeCbor(length));
-  head[0] = (head[0] ?? 0) | 0x80;
-  return head;
-}
-
 /**
  * Reads a decrypted index: safe paths in order, parts that are those of the header, extents that cover every part exactly and every file
  * once. Whoever holds the owner key could still have written nonsense. Throws `ERR_SEAL_INDEX` (exit 3).
@@ -90,46 +79,6 @@ export function decodeIndex(bytes: Uint8Array, header: Pick<SealHeader, 'parts'>
     return { files, parts, pieces: layOut(files, parts) };
   } catch (error) {
     throw negativeError('ERR_SEAL_INDEX', `the index of the sealed model is malformed: ${(error as Error).message}`);
-  }
-}
-
-/** Reads what indexBytes wrote, item by item. Throws FieldError and decodeCbor's errors. */
-class ItemReader {
-  readonly #bytes: Uint8Array;
-  #at = 0;
-
-  constructor(bytes: Uint8Array) {
-    this.#bytes = bytes;
-  }
-
-  expect(...heads: number[]): void {
-    for (const head of heads) {
-      if (this.#bytes[this.#at] !== head) throw new FieldError('it is not a map of files and parts');
-      this.#at++;
-    }
-  }
-
-  list<T>(read: (value: unknown) => T, what: string): T[] {
-    const first = this.#bytes[this.#at] ?? 0;
-    if (first >> 5 !== 4) throw new FieldError(`its ${what} is not a list`);
-    // The same head as an integer is the list's length.
-    const width = [1, 2, 4, 8][(first & 31) - 24] ?? 0;
-    const head = Uint8Array.from(this.#bytes.subarray(this.#at, this.#at + 1 + width));
-    head[0] = first & 31;
-    const length = decodeCbor(head, { maxBytes: 9, what: 'index' });
-    this.#at += head.length;
-    // Every item has a byte at least.
-    if (typeof length !== 'number' || length > this.#bytes.length - this.#at)
-      throw new FieldError(`its ${what} is cut off`);
-    return Array.from({ length }, () => {
-      const { value, size } = decodeCborItem(this.#bytes.subarray(this.#at), { maxBytes: MAX_INDEX, what: 'index' });
-      this.#at += size;
-      return read(value);
-    });
-  }
-
-  end(): void {
-    if (this.#at !== this.#bytes.length) throw new FieldError('it has bytes after its end');
   }
 }
 
