@@ -105,7 +105,9 @@ export async function extract(
   const writer = new FileWriter(index, sink);
   const offsets = partOffsets(parsed);
   const full = segmentPlain();
-  const buffer = Buffer.allocUnsafeSlow(full);
+  const buffer = Buffer.allocUnsafeSlow(
+    index.parts.reduce((most, { length }) => Math.min(full, Math.max(most, length)), 0),
+  );
   let done = 0;
   for (const [i, part] of index.parts.entries()) {
     let at = offsets[i] ?? 0;
