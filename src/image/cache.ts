@@ -56,6 +56,7 @@ export interface CachePart {
  * archives/ALGORITHM-HEX  a package as fetched
  * trees/HEX               the list of kept files of a package (tree.ts), by the digest of all that it follows from
  * files/HEX               a kept file
+ * licences/ALGORITHM-HEX  what states the licence of a package (licence.ts), by the package's digest
  * layers/sha256-HEX       a layer of a container image, uncompressed, by its diff id
  * images/HEX              the list of a container image's files (oci/flatten-listing.ts), by the digest of all that it follows from
  */
@@ -69,7 +70,7 @@ export class Cache {
   static async open(dir: string = cacheDirectory(process.env)): Promise<Cache> {
     const cache = new Cache(dir);
     try {
-      for (const name of ['archives', 'trees', 'files', 'layers', 'images', 'tmp'])
+      for (const name of ['archives', 'trees', 'files', 'licences', 'layers', 'images', 'tmp'])
         await mkdir(join(dir, name), { recursive: true, mode: 0o700 });
     } catch (error) {
       throw ioError(error, `cannot use the cache ${dir}`);
@@ -84,6 +85,7 @@ export class Cache {
   }
 
   archivePath = ({ algorithm, hex }: Digest): string => join(this.dir, 'archives', `${algorithm}-${hex}`);
+  licencePath = ({ algorithm, hex }: Digest): string => join(this.dir, 'licences', `${algorithm}-${hex}`);
   filePath = (digest: string): string => join(this.dir, 'files', digest);
   /** By the hex of the diff id. */
   layerPath = (digest: string): string => join(this.dir, 'layers', `sha256-${digest}`);

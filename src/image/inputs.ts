@@ -82,7 +82,7 @@ export async function unpackEntry(
   }
   archive ??= await fetchArchive(entry, cache, options);
   const { kind, keep } = entry;
-  const job = { kind, archive, keep, what: entryName(entry), cacheDir: cache.dir };
+  const job = { kind, archive, keep, what: entryName(entry), cacheDir: cache.dir, licence: cache.licencePath(digest) };
   return unpackInPool(job);
 }
 

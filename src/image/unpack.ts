@@ -7,6 +7,7 @@ import { extract, type Header } from 'tar-stream';
 import { AtomaError, usageError } from '../core/errors.ts';
 import { Cache } from './cache.ts';
 import { type Compression, findDataMember } from './deb.ts';
+import { LicenceWatch, storeLicence } from './licence.ts';
 import type { Rule } from './lock-file.ts';
 import { PathGuard } from './paths.ts';
 import { type Selected, Selector } from './select.ts';
@@ -22,6 +23,8 @@ export interface UnpackJob {
   /** For error texts: "libc6@2.36". */
   what: string;
   cacheDir: string;
+  /** Where to keep what states its licence. */
+  licence?: string;
 }
 
 /** No package of ours is near it; a small file that inflates beyond is an attack. */
@@ -38,6 +41,7 @@ export async function unpack(job: UnpackJob): Promise<TreeFile[]> {
   const cache = await Cache.open(job.cacheDir);
   const selector = new Selector(job.keep, job.what);
   const guard = new PathGuard(job.what);
+  const watch = new LicenceWatch(job.kind, job.what);
   const files: TreeFile[] = [];
   const nested: { selected: Selected; header: Header; bytes: Buffer }[] = [];
   const handle = await open(job.archive, 'r');
@@ -52,15 +56,19 @@ export async function unpack(job: UnpackJob): Promise<TreeFile[]> {
     let unpacked = 0;
     for await (const entry of tar as AsyncIterable<Readable & { header: Header }>) {
       const { path, kind } = guard.check(entry.header);
-      const selected = selector.select(job.kind === 'npm' ? belowTop(path) : path);
+      const inside = job.kind === 'npm' ? belowTop(path) : path;
+      const selected = selector.select(inside);
       if (selected.length > 0 && kind !== 'file') throw notAFile(job.what, path);
       unpacked += entry.header.size ?? 0;
       if (unpacked > MAX_UNPACKED) throw tooLarge(job.what);
       const wanted = selected.filter((s) => !s.rule.unpack);
       const packed = selected.filter((s) => s.rule.unpack);
-      if (selected.length === 0) entry.resume();
-      else if (packed.length > 0 || wanted.length > 1) {
+      const { type, size, linkname } = entry.header;
+      const states = watch.wants(inside, type, size, linkname);
+      if (selected.length === 0 && !states) entry.resume();
+      else if (states || packed.length > 0 || wanted.length > 1) {
         const bytes = await collect(entry, job.what);
+        if (states) watch.take(inside, bytes);
         for (const s of packed) nested.push({ selected: s, header: entry.header, bytes });
         for (const s of wanted) files.push(await store(cache, [bytes], s, entry.header));
       } else if (wanted[0]) files.push(await store(cache, entry, wanted[0], entry.header));
@@ -84,6 +92,7 @@ export async function unpack(job: UnpackJob): Promise<TreeFile[]> {
     await handle.close();
   }
   selector.finish();
+  if (job.licence !== undefined) await storeLicence(cache, job.licence, watch.document);
   return files;
 }
 
