@@ -1,22 +1,19 @@
 import { hex, sha256 } from '../core/bytes.ts';
 import { negativeError } from '../core/errors.ts';
 import { readSmallFile, writeFileAtomic } from '../core/files.ts';
+import { BUNDLE_FILE, bundlePath } from '../manifest/bundle.ts';
 import { MANIFEST_FILE, parseStatement } from '../manifest/statement.ts';
 import type { SealHeader } from '../seal/header.ts';
 import { type Descriptor, TYPES } from './shape.ts';
 
 /** Build manifests list every file of an image; more than this is not one. */
 export const MAX_STATEMENT = 32 << 20;
-const BUNDLE_FILE = 'build.sigstore.json';
 
 export interface BuildFile extends Descriptor {
   /** As `oras` and the like call the file. */
   title: string;
   bytes: Buffer;
 }
-
-/** "build.intoto.json" has its signature in "build.sigstore.json". */
-const bundlePath = (path: string): string => `${path.replace(/\.intoto\.json$|\.json$/, '')}.sigstore.json`;
 
 const file = (mediaType: string, title: string, bytes: Buffer): BuildFile => ({
   mediaType,

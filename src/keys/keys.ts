@@ -49,7 +49,7 @@ const NAMES: Record<string, string> = { ed25519: 'Ed25519', ec: 'EC', rsa: 'RSA'
 type Found = { kind: string; key: KeyObject };
 
 /** What a PEM block is, in words: "Ed25519 public key". */
-function identify(
+export function identify(
   block: PemBlock,
 ): Found | { kind: 'X-Wing public key' | 'X-Wing private key' | 'unknown'; key?: never } {
   const { label, der } = block;
@@ -74,7 +74,8 @@ export const ownerPublicRaw = (key: KeyObject): Buffer => rawEd25519(createPubli
 
 const rawEd25519 = (key: KeyObject): Buffer => Buffer.from(key.export({ format: 'der', type: 'spki' }).subarray(-32));
 
-function wrongKind(what: string, expected: string, found: string): Error {
+/** `ERR_KEY_KIND`: says which kind was found. */
+export function wrongKind(what: string, expected: string, found: string): Error {
   const article = /^[AEIOX]/.test(found) ? 'an' : 'a';
   const kind = found === 'unknown' ? 'something else' : `${article} ${found}`;
   return usageError('ERR_KEY_KIND', `the ${what} is of the wrong kind: expected ${expected}, found ${kind}`, {
