@@ -1,0 +1,3 @@
+export { compareModel, type ModelComparison } from './compare.ts';
+export { type SignedModel, signModelFiles } from './sign.ts';
+export { type ModelStatement, PREDICATE_TYPE, parseModelStatement } from './statement.ts';
