@@ -16,7 +16,7 @@ export default class Inspect extends BaseCommand {
   static override args = {
     file: Args.string({
       required: true,
-      description: 'EIF, Gramine manifest or SIGSTRUCT, sealed model, evidence, receipt or build manifest',
+      description: 'EIF, Gramine manifest or SIGSTRUCT, sealed model, evidence, receipt, build manifest or signature',
     }),
   };
   static override flags = {

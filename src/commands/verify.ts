@@ -27,6 +27,10 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
       command: '<%= config.bin %> verify dist/build.intoto.json',
     },
     {
+      description: 'The same, and who built it',
+      command: '<%= config.bin %> verify dist/build.intoto.json --key build.key.pub',
+    },
+    {
       description: 'An answer: from this image, this model, to this request',
       command:
         '<%= config.bin %> verify receipt.cbor --evidence evidence.json --manifest dist/build.intoto.json --request request.json --response response.json --allow-simulated local',
@@ -64,7 +68,11 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
       description: 'measurement register to compare with',
     }),
     owner: Flags.string({ helpValue: 'FILE', description: 'owner public key of a sealed model' }),
-    key: Flags.string({ helpValue: 'FILE', description: 'recovery key: open the sealed model and check every byte' }),
+    key: Flags.string({
+      helpValue: 'FILE',
+      description:
+        'public key of who signed a build manifest or a model; or recovery key: open the sealed model, check every byte',
+    }),
     evidence: Flags.string({ helpValue: 'FILE', description: 'evidence that a receipt refers to' }),
     'public-key': Flags.string({ helpValue: 'HEX', description: 'receipt: signature and claims only, under this key' }),
     request: Flags.string({ helpValue: 'FILE', description: 'exact request bytes of a receipt' }),

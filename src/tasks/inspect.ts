@@ -7,9 +7,11 @@ import { usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { readXWingPrivateKey } from '../keys/keys.ts';
+import type { Statement } from '../manifest/statement.ts';
 import { inspectEif, nitroCliDescription } from '../nitro/index.ts';
 import { inspectSealed } from '../seal/index.ts';
 import { readManifest } from './image.ts';
+import { inspectBundle } from './inspect-bundle.ts';
 import { inspectEvidence } from './inspect-evidence.ts';
 import { type InspectEnclaveOptions, inspectGramineManifest, inspectSigstruct } from './inspect-gramine.ts';
 import { fileKind } from './verify/kind.ts';
@@ -38,7 +40,10 @@ export async function inspect(
       return { ...(await inspectSealed(path, key)), kind: 'sealed-model' };
     }
     case 'build-manifest':
-      return inspectManifest(path);
+      return inspectManifest(await readManifest(path));
+    case 'manifest-signature':
+    case 'model-signature':
+      return inspectBundle(path, kind, inspectManifest);
     case 'evidence':
       return inspectEvidence(await readSmallFile(path, 'evidence', 8 << 20));
     case 'receipt':
@@ -50,8 +55,7 @@ export async function inspect(
 export const inspectAsNitroCli = (path: string, onProgress?: OnProgress): Promise<string> =>
   nitroCliDescription(path, onProgress);
 
-async function inspectManifest(path: string) {
-  const { subject, predicate } = await readManifest(path);
+function inspectManifest({ subject, predicate }: Statement) {
   const { externalParameters, internalParameters, resolvedDependencies } = predicate.buildDefinition;
   return {
     kind: 'build-manifest',

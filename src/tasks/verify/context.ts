@@ -2,13 +2,15 @@ import { parseRoots, resolveSimulatedRoots } from '../../attest/index.ts';
 import { fromHex, knownHex } from '../../core/bytes.ts';
 import { usageError } from '../../core/errors.ts';
 import { readSmallFile } from '../../core/files.ts';
-import { readOwnerPublicKey, readXWingPrivateKey } from '../../keys/keys.ts';
+import { readOwnerPublicKey } from '../../keys/keys.ts';
 import { policyFromJson } from '../../seal/index.ts';
 import { readEndorsements } from '../endorsements.ts';
 import { type ManifestFacts, manifestFacts } from './build-manifest.ts';
 import type { EvidenceTrust } from './evidence.ts';
 import { type Expected, expectMeasurement, noExpectation, parseExpect } from './expect.ts';
+import { type GivenKey, readKey } from './key.ts';
 import type { VerifyOptions } from './options.ts';
+import type { Kind } from './report.ts';
 import { isTee } from './used.ts';
 
 /** What files are judged by, read once for all of them. */
@@ -16,15 +18,17 @@ export interface Context {
   manifest: ManifestFacts | undefined;
   expected: Expected | undefined;
   trust: EvidenceTrust;
+  key: GivenKey;
 }
 
-/** Reads what the flags name. Throws `ERR_USAGE` and what reading throws. */
-export async function readContext(options: VerifyOptions): Promise<Context> {
+/** Reads what the flags name; `kinds` are of the files that are judged. Throws `ERR_USAGE` and what reading throws. */
+export async function readContext(options: VerifyOptions, kinds: Kind[]): Promise<Context> {
   const manifest = options.manifest === undefined ? undefined : await manifestFacts(options.manifest);
   const flags = parseExpect(options.expect);
   if (manifest && flags) throw usageError('ERR_USAGE', 'give --manifest or --expect, not both: they could differ');
   return {
     manifest,
+    key: await readKey(options.key, kinds),
     expected: manifest ? expectMeasurement(...manifest.measurements) : flags,
     trust: {
       allowSimulated: await resolveSimulatedRoots(options.allowSimulated),
@@ -42,7 +46,7 @@ export async function readContext(options: VerifyOptions): Promise<Context> {
   };
 }
 
-export async function sealedTrust(options: VerifyOptions, { manifest, trust }: Context) {
+export async function sealedTrust(options: VerifyOptions, { manifest, trust, key }: Context) {
   const given = options.owner ? readOwnerPublicKey(await readSmallFile(options.owner, 'owner key')).raw : undefined;
   const owner = given ?? (manifest && knownHex(manifest.owner));
   if (owner === undefined) {
@@ -54,8 +58,7 @@ export async function sealedTrust(options: VerifyOptions, { manifest, trust }: C
       },
     );
   }
-  const key = options.key ? readXWingPrivateKey(await readSmallFile(options.key, 'recovery key')) : undefined;
-  return { owner, manifest, key, allowSimulated: trust.allowSimulated };
+  return { owner, manifest, key: key.recovery, allowSimulated: trust.allowSimulated };
 }
 
 /** Throws `ERR_NO_EXPECTATION` where nothing was said. */

@@ -1,4 +1,9 @@
+import type { KeyObject } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { basename } from 'node:path';
 import { readSmallFile } from '../../core/files.ts';
+import type { OnProgress } from '../../core/progress.ts';
+import { bundlePath } from '../../manifest/bundle.ts';
 import { MAX_MANIFEST } from '../image.ts';
 import { verifyBuildManifest } from './build-manifest.ts';
 import { type Context, need, readContext, sealedTrust } from './context.ts';
@@ -7,6 +12,7 @@ import { verifyEvidenceFile } from './evidence.ts';
 import { uncompared } from './expect.ts';
 import { checkEnclave, readEnclave } from './gramine.ts';
 import { fileKind } from './kind.ts';
+import { manifestSignature, signedManifest } from './manifest-signature.ts';
 import type { VerifyOptions } from './options.ts';
 import { type Attaching, evidenceName, verifyOneReceipt } from './receipt-files.ts';
 import { type FileResult, Findings, type Kind, type VerifyReport } from './report.ts';
@@ -20,15 +26,13 @@ export type { VerifyOptions } from './options.ts';
  * nothing to compare with, never a pass.
  */
 export async function verify(options: VerifyOptions): Promise<VerifyReport> {
-  const context = await readContext(options);
   const files: [file: string, kind: Kind][] = [];
   const { kind } = options;
   const wanted = kind !== undefined && isTee(kind) ? 'evidence' : kind;
   for (const file of options.files) files.push([file, wanted ?? (await fileKind(file))]);
-  requireUsed(
-    options,
-    files.map(([, kind]) => kind),
-  );
+  const kinds = files.map(([, kind]) => kind);
+  requireUsed(options, kinds);
+  const context = await readContext(options, kinds);
   const results: FileResult[] = [];
   for (const [index, [file, kind]] of files.entries()) {
     const attach = (name: string, bytes: Uint8Array) => options.onAttachment?.(index, { name, bytes });
@@ -48,14 +52,18 @@ async function verifyFile(file: string, kind: Kind, options: Attaching, context:
   const moment = context.trust.at ?? context.trust.now;
   switch (kind) {
     case 'build-manifest':
-      await verifyBuildManifest(
-        file,
-        await readSmallFile(file, 'build manifest', MAX_MANIFEST),
-        findings,
-        moment,
-        onProgress,
-      );
+      await verifyManifestFile(file, context.key.signer, findings, moment, onProgress);
       break;
+    case 'manifest-signature': {
+      const signed = await signedManifest(file, context.key.signer, findings);
+      if (signed) await verifyBuildManifest(signed.path, signed.statement, findings, moment, onProgress);
+      break;
+    }
+    case 'model-signature': {
+      const { judgeModelSignature } = await import('../model-signature.ts');
+      await judgeModelSignature({ signature: file, signer: context.key.signer, onProgress }, findings);
+      break;
+    }
     case 'eif':
       await verifyEif(file, need(context.expected, 'an image'), findings, onProgress, moment);
       break;
@@ -88,3 +96,22 @@ async function verifyFile(file: string, kind: Kind, options: Attaching, context:
   if (READS[kind].includes('expect') && context.expected) findings.notChecked.push(...uncompared(context.expected));
   return findings.result(file, kind);
 }
+
+/** A manifest and, with a key, its signature; else who made it is said to be unknown. */
+async function verifyManifestFile(
+  file: string,
+  signer: KeyObject | undefined,
+  findings: Findings,
+  moment: Date,
+  onProgress?: OnProgress,
+): Promise<void> {
+  const bytes = await readSmallFile(file, 'build manifest', MAX_MANIFEST);
+  if (signer) await manifestSignature(file, bytes, signer, findings);
+  else findings.notChecked.push(unsigned(file));
+  await verifyBuildManifest(file, bytes, findings, moment, onProgress);
+}
+
+const unsigned = (manifest: string): string =>
+  existsSync(bundlePath(manifest))
+    ? `who made the build manifest: it is signed (${basename(bundlePath(manifest))}), but no key was given that says by whom: --key BUILD.pub`
+    : 'who made the build manifest: it is not signed';

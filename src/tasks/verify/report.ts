@@ -5,6 +5,8 @@ import type { EvidenceFacts } from './facts.ts';
 
 export const KINDS = [
   'build-manifest',
+  'manifest-signature',
+  'model-signature',
   'eif',
   'gramine-manifest',
   'sigstruct',
@@ -19,6 +21,8 @@ export const TEES = ['nitro', 'sgx', 'tdx', 'snp', 'simulated'] as const satisfi
 
 const TITLES: Record<Kind, string> = {
   'build-manifest': 'build manifest',
+  'manifest-signature': 'signature of a build manifest (Sigstore bundle)',
+  'model-signature': 'signature of a model (OpenSSF Model Signing)',
   eif: 'Nitro enclave image (EIF)',
   'gramine-manifest': 'signed Gramine manifest (SGX enclave)',
   sigstruct: 'SGX enclave signature (SIGSTRUCT)',

@@ -41,7 +41,9 @@ const OF_ENCLAVES: Demand[] = ['manifest', 'expect', 'libpal', 'acceptDebug'];
 const OF_RECEIPTS: Demand[] = ['request', 'response', 'nonce', 'maxAge'];
 /** What is looked at for each kind of file. */
 export const READS: Record<Kind | 'receipt by key', Demand[]> = {
-  'build-manifest': [],
+  'build-manifest': ['key'],
+  'manifest-signature': ['key'],
+  'model-signature': ['key'],
   eif: ['manifest', 'expect'],
   'gramine-manifest': OF_ENCLAVES,
   sigstruct: OF_ENCLAVES,
