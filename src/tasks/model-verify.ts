@@ -1,0 +1,26 @@
+import { readSmallFile } from '../core/files.ts';
+import type { OnProgress } from '../core/progress.ts';
+import { readEcPublicKey } from '../keys/ec.ts';
+import { judgeModelSignature, signatureOf } from './model-signature.ts';
+import { Findings, type VerifyReport } from './verify/report.ts';
+
+/** `atoma-tee model verify`: whether a model, a file or a directory, is the one that `key` signed. Shape of `verify`. */
+export async function verifyModel(options: {
+  model: string;
+  key: string;
+  signature?: string | undefined;
+  onProgress?: OnProgress;
+}): Promise<VerifyReport> {
+  const signer = readEcPublicKey(await readSmallFile(options.key, 'key'));
+  const signature = options.signature ?? (await signatureOf(options.model));
+  const findings = new Findings();
+  const { model, onProgress } = options;
+  await judgeModelSignature({ signature, signer, model, onProgress }, findings);
+  const result = findings.result(signature, 'model-signature');
+  return {
+    verdict: result.verdict,
+    simulated: false,
+    policy: { now: new Date().toISOString(), flags: { '--key': [options.key], '--signature': [signature] } },
+    results: [result],
+  };
+}
