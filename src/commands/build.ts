@@ -11,6 +11,7 @@ export default class Build extends BaseCommand {
     '<%= config.bin %> build examples/digits',
     '<%= config.bin %> build --offline --out /tmp/out --json',
     '<%= config.bin %> build --target gramine',
+    '<%= config.bin %> build --sign build.key',
   ];
   static override args = { dir: Args.string({ default: '.', description: 'project directory' }) };
   static override flags = {
@@ -20,6 +21,10 @@ export default class Build extends BaseCommand {
       description: 'default: targets in enclave.toml',
     })(),
     out: Flags.string({ helpValue: 'DIR', description: 'output directory (default: DIR/dist)' }),
+    sign: Flags.string({
+      helpValue: 'BUILD.key',
+      description: 'sign the manifest with this build key: build.sigstore.json, a Sigstore bundle',
+    }),
     offline: Flags.boolean({ description: 'use the cache only' }),
     'nitro-cli-json': Flags.boolean({
       exclusive: ['json'],
@@ -35,6 +40,7 @@ export default class Build extends BaseCommand {
       ...(flags.out === undefined ? {} : { out: flags.out }),
       ...(flags.target === undefined ? {} : { targets: flags.target }),
       offline: flags.offline,
+      ...(flags.sign === undefined ? {} : { sign: flags.sign }),
       onProgress: this.onProgress,
     });
     for (const warning of result.warnings) this.note(`warning: ${warning}`);
@@ -56,7 +62,7 @@ export default class Build extends BaseCommand {
           : [];
       this.log(table([['sha256', image.sha256], ...measurementRows(image.measurement), ...more]));
     }
-    this.log(`manifest ${result.manifest}`);
+    this.log(`manifest ${result.manifest}${result.signature ? `, signed: ${result.signature}` : ''}`);
     return result;
   }
 }

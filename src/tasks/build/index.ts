@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { cacheDirectory } from '../../core/cache-directory.ts';
 import { usageError } from '../../core/errors.ts';
@@ -9,6 +10,7 @@ import { LAYOUT_ENTRIES } from '../../gramine/oci-image.ts';
 import { Cache } from '../../image/cache.ts';
 import { mending } from '../../image/inputs.ts';
 import { loadToolkit, requireToolkit } from '../../image/toolkit.ts';
+import { BUNDLE_FILE } from '../../manifest/bundle.ts';
 import { MANIFEST_FILE } from '../../manifest/statement.ts';
 import { digestAndRecord } from '../../model/digest-cache.ts';
 import { checkOnnx, findOnnx } from '../../model/onnx.ts';
@@ -20,6 +22,7 @@ import { type ImageInputs, imageContent, type Target, usedInputs } from './conte
 import { type BuiltImages, writeDocuments } from './documents.ts';
 import { type BuiltGramine, gramineLibraries, gramineSigner, writeGramine } from './gramine.ts';
 import { nitroSigner, writeNitro } from './nitro.ts';
+import { readBuildSigner, signManifestIn } from './signature.ts';
 import { warnings } from './warnings.ts';
 
 export interface BuildOptions {
@@ -34,6 +37,8 @@ export interface BuildOptions {
   cacheDir?: string;
   /** Instead of this toolkit's own enclave program. */
   programPath?: string;
+  /** Path of the build key that signs the manifest. */
+  sign?: string;
   onProgress?: OnProgress;
 }
 
@@ -56,6 +61,8 @@ export interface BuildResult {
   name: string;
   /** Path of build.intoto.json. */
   manifest: string;
+  /** Path of build.sigstore.json; null: not signed. */
+  signature: string | null;
   images: BuildImage[];
   /** What a person should know: a kernel that Nitro will not boot, files of a container image that were left out. */
   warnings: string[];
@@ -63,8 +70,8 @@ export interface BuildResult {
 
 /**
  * Builds the images of a project into `out`: NAME.eif for Nitro; NAME.manifest.sgx, NAME.sig, NAME.gramine and NAME.oci for
- * Gramine; measurements.json and build.intoto.json: all of them or none. The same lock and project give the same bytes (but
- * for the signature of a signed EIF).
+ * Gramine; measurements.json and build.intoto.json, with `sign` build.sigstore.json: all of them or none. The same lock and project give the same bytes (but
+ * for signatures).
  *
  * Throws `ERR_CONFIG_*`, `ERR_MODEL_*`, `ERR_LOCK_*`, `ERR_INPUT_*`, `ERR_OFFLINE_MISSING`, `ERR_ARCHIVE_*`, `ERR_OCI_*`,
  * `ERR_KERNEL_*`, `ERR_GRAMINE_*`, `ERR_ELF_*`, `ERR_KEY_*`, `ERR_CERTIFICATE_*`.
@@ -82,6 +89,7 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
     nitro: targets.includes('nitro') ? await nitroSigner(project) : undefined,
     gramine: targets.includes('gramine') ? await gramineSigner(project) : undefined,
   };
+  const signer = options.sign === undefined ? undefined : await readBuildSigner(options.sign);
   const cache = await Cache.open(options.cacheDir);
   const model = await digestAndRecord(options.cacheDir ?? cacheDirectory(process.env), project.model.path, {
     onProgress,
@@ -110,11 +118,15 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
       return { images, content };
     });
     const documents = await writeDocuments(staging.path, inputs, images, lockDigest);
-    await publish(staging, out, outputs(images, documents));
+    const signature = signer && (await signManifestIn(staging.path, signer));
+    await publish(staging, out, outputs(images, [...(signature ? [signature] : []), ...documents]));
+    // An older build's is a signature of other bytes.
+    if (!signature) await rm(join(out, BUNDLE_FILE), { force: true });
     const modelBytes = model.files.reduce((sum, { size }) => sum + size, 0);
     return {
       name: project.name,
       manifest: join(out, MANIFEST_FILE),
+      signature: signature ? join(out, signature) : null,
       images: buildImages(out, images),
       warnings: warnings(project, images, content, modelBytes),
     };
