@@ -14,6 +14,7 @@ describe('the contract of every command', () => {
         'broker serve',
         'build',
         'doctor',
+        'diff',
         'endorsements import',
         'gramine manifest',
         'gramine sign',
