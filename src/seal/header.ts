@@ -196,7 +196,7 @@ function checkHeader({ parts, threshold: { t, n }, recipients, owner }: SealHead
 function readPart(value: unknown): { id: Uint8Array; length: number } {
   const [id, length] = tuple(value, 2, 'part');
   const max = floeLength(MAX_PART);
-  return { id: bytesOf(id, 'part id', 16), length: uintOf(length, 'part length', floeLength(0), max) };
+  return { id: bytesOf(id, 'part id', 16), length: uintOf(length, 'part length', floeLength(1), max) };
 }
 
 function readRecipient(value: unknown): Recipient {

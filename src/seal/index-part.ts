@@ -87,7 +87,7 @@ function readPart(value: unknown): IndexPart {
   return {
     id: bytesOf(id, 'part id', 16),
     key: bytesOf(key, 'part key', 32),
-    length: uintOf(length, 'part length', 0, MAX_PART),
+    length: uintOf(length, 'part length', 1, MAX_PART),
   };
 }
 

@@ -84,7 +84,10 @@ export async function openIndex(source: ByteSource, parsed: ParsedHeader, ck: Ui
     const final = at + FLOE.segmentLength >= bytes.length;
     segments.push(decryptSegment(state, bytes.subarray(at, at + FLOE.segmentLength), segments.length, final));
   }
-  return decodeIndex(new Uint8Array(Buffer.concat(segments)), parsed.header);
+  const plain = Buffer.concat(segments);
+  // One way to cut it: no empty segment after a full one.
+  if (floeLength(plain.length) !== bytes.length) throw tampered('its index ends in an empty segment');
+  return decodeIndex(new Uint8Array(plain), parsed.header);
 }
 
 /**

@@ -23,7 +23,7 @@ import {
 import { modelRegistry } from './model-registry.ts';
 
 const MIB = 1 << 20;
-const SHORT = floeLength(0);
+const SHORT = floeLength(1);
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 const LIST = 'application/vnd.oci.image.index.v1+json';
 

@@ -20,7 +20,7 @@ import { buildFiles, fragile, login, newPart, owner, pull, push, read, sealedOf,
 
 const MIB = 1 << 20;
 /** The least that a part has: FLOE of nothing. */
-const SHORT = floeLength(0);
+const SHORT = floeLength(1);
 
 describe.skipIf(!haveRegistry)("Debian's docker-registry (it, skopeo, umoci, htpasswd and openssl needed)", () => {
   const dir = sharedDirectory();
