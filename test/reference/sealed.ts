@@ -64,8 +64,8 @@ function contentKey(header: Header, keys: Keys): Uint8Array {
 }
 
 function fromBrokers(header: Header, seeds: Uint8Array[]): Uint8Array | null {
-  if (seeds.length < header.t) throw new Refused('ERR_SEAL_KEY', `${seeds.length} of ${header.t} brokers`);
   const shares = seeds.slice(0, header.t).map((seed) => share(header, 1, seed));
+  if (shares.length < header.t) throw new Refused('ERR_SEAL_KEY', `${shares.length} of ${header.t} brokers`);
   return header.t === 1 ? (shares[0] ?? null) : combine(shares);
 }
 

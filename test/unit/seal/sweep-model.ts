@@ -2,11 +2,12 @@ import { createPrivateKey, sign } from 'node:crypto';
 import { shake256 } from '@noble/hashes/sha3.js';
 import { sha256 } from '../../../src/core/bytes.ts';
 import { AtomaError } from '../../../src/core/errors.ts';
+import { keyId } from '../../../src/keys/keys.ts';
 import { truncated } from '../../../src/seal/errors.ts';
-import { headerLength, type ParsedHeader, verifyHeaderSignature } from '../../../src/seal/header.ts';
+import { headerLength, KIND, type ParsedHeader, verifyHeaderSignature } from '../../../src/seal/header.ts';
 import { type ByteSource, extract, openIndex, readHeader, type SealIndex } from '../../../src/seal/open.ts';
 import { encodePolicy } from '../../../src/seal/policy.ts';
-import { openShare, unwrapContentKey } from '../../../src/seal/recipients.ts';
+import { findRecipient, openShare, unwrapContentKey } from '../../../src/seal/recipients.ts';
 import { combineShares } from '../../../src/seal/shares.ts';
 import { concat, decode, encode, type Item, Tag, u32, utf8 } from '../../reference/cbor.ts';
 import { PROTECTED, pad, padded, signedBytes } from '../../reference/header.ts';
@@ -155,9 +156,12 @@ async function contentKey(of: Small, { header }: ParsedHeader, by: By): Promise<
   const [first] = of.brokers as [XWing];
   if (by === 'recovery') return unwrapContentKey(header, of.recovery);
   if (of.threshold === 1) return unwrapContentKey(header, first);
-  // By place, as an enclave asks them; a share bound to another number does not open.
-  const mine = header.recipients.filter(({ kind }) => kind === 1).slice(0, of.threshold);
-  return combineShares(await Promise.all(mine.map((r, i) => openShare(header, r, of.brokers[i]?.seed ?? first.seed))));
+  const shares = of.brokers.slice(0, of.threshold).map(({ seed, publicRaw }) => {
+    const mine = findRecipient(header, KIND.broker, keyId(publicRaw));
+    if (!mine) throw new Refused('ERR_SEAL_RECIPIENT', 'a broker that is not there');
+    return openShare(header, mine, seed);
+  });
+  return combineShares(await Promise.all(shares));
 }
 
 /** The code of a refusal; anything else that is thrown is a bug, and so is what opens: both are said in words. */
