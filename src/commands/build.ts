@@ -2,6 +2,7 @@ import { Args, Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/base.ts';
 import { measurementRows } from '../cli/measurement.ts';
 import { size, table } from '../cli/table.ts';
+import type { MeasurementDifference } from '../manifest/compare-measurements.ts';
 
 export default class Build extends BaseCommand {
   static override summary = 'Build the enclave images of a project, byte for byte reproducibly.';
@@ -12,6 +13,8 @@ export default class Build extends BaseCommand {
     '<%= config.bin %> build --offline --out /tmp/out --json',
     '<%= config.bin %> build --target gramine',
     '<%= config.bin %> build --sign build.key',
+    '<%= config.bin %> build --check measurements.json --save-inputs /tmp/inputs',
+    '<%= config.bin %> build --inputs /tmp/inputs   # no network',
   ];
   static override args = { dir: Args.string({ default: '.', description: 'project directory' }) };
   static override flags = {
@@ -26,6 +29,19 @@ export default class Build extends BaseCommand {
       description: 'sign the manifest with this build key: build.sigstore.json, a Sigstore bundle',
     }),
     offline: Flags.boolean({ description: 'use the cache only' }),
+    inputs: Flags.string({
+      helpValue: 'DIR',
+      description: 'archive that --save-inputs wrote: take every input from there, fetch nothing',
+    }),
+    'save-inputs': Flags.string({
+      helpValue: 'DIR',
+      description: 'write an archive of every input too, so that anybody can build this without a network',
+    }),
+    check: Flags.string({
+      helpValue: 'FILE',
+      description:
+        'exit 3 with the differences, and write nothing, unless the measurements are those of FILE (measurements.json, build --json, {"pcr0": ...})',
+    }),
     'nitro-cli-json': Flags.boolean({
       exclusive: ['json'],
       description: 'print what `nitro-cli build-enclave` prints, for scripts that read it',
@@ -35,14 +51,18 @@ export default class Build extends BaseCommand {
   async run() {
     const { args, flags } = await this.parse(Build);
     const { build } = await import('../tasks/build/index.ts');
-    const result = await build({
+    const running = build({
       project: args.dir,
       ...(flags.out === undefined ? {} : { out: flags.out }),
       ...(flags.target === undefined ? {} : { targets: flags.target }),
       offline: flags.offline,
       ...(flags.sign === undefined ? {} : { sign: flags.sign }),
+      ...(flags.inputs === undefined ? {} : { inputs: flags.inputs }),
+      ...(flags['save-inputs'] === undefined ? {} : { saveInputs: flags['save-inputs'] }),
+      ...(flags.check === undefined ? {} : { check: flags.check }),
       onProgress: this.onProgress,
     });
+    const result = await running.catch((error) => this.#explain(error));
     for (const warning of result.warnings) this.note(`warning: ${warning}`);
     if (flags['nitro-cli-json']) {
       const { nitroCliMeasurements } = await import('../nitro/index.ts');
@@ -64,5 +84,18 @@ export default class Build extends BaseCommand {
     }
     this.log(`manifest ${result.manifest}${result.signature ? `, signed: ${result.signature}` : ''}`);
     return result;
+  }
+
+  /** What differs, on stdout: it is what was asked for. With --json it is in the error's details. */
+  async #explain(error: unknown): Promise<never> {
+    const { AtomaError } = await import('../core/errors.ts');
+    if (error instanceof AtomaError && error.code === 'ERR_BUILD_CHECK') {
+      const { differenceLine } = await import('../manifest/compare-measurements.ts');
+      const { printable } = await import('../core/printable.ts');
+      const { differences, omitted } = error.details as { differences: MeasurementDifference[]; omitted: number };
+      for (const difference of differences) this.log(printable(differenceLine(difference)));
+      if (omitted > 0) this.log(`and ${omitted} more`);
+    }
+    throw error;
   }
 }

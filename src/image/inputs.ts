@@ -70,20 +70,23 @@ export async function unpackEntry(
 ): Promise<TreeFile[]> {
   const digest = entryDigest(entry);
   let archive = await cache.archive(digest);
-  if (archive === null && options.offline) {
-    throw missingError(
-      'ERR_OFFLINE_MISSING',
-      `${entryName(entry)} is not in the cache, and --offline forbids fetching`,
-      {
-        hint: 'run `atoma-tee build` once without --offline',
-        details: { input: entryName(entry), digest: `${digest.algorithm}:${digest.hex}` },
-      },
-    );
-  }
+  if (archive === null && options.offline) throw offlineMissing(entry);
   archive ??= await fetchArchive(entry, cache, options);
   const { kind, keep } = entry;
   const job = { kind, archive, keep, what: entryName(entry), cacheDir: cache.dir, licence: cache.licencePath(digest) };
   return unpackInPool(job);
+}
+
+export function offlineMissing(entry: LockEntry) {
+  const { algorithm, hex } = entryDigest(entry);
+  return missingError(
+    'ERR_OFFLINE_MISSING',
+    `${entryName(entry)} is not in the cache, and --offline forbids fetching`,
+    {
+      hint: 'run `atoma-tee build` once without --offline',
+      details: { input: entryName(entry), digest: `${algorithm}:${hex}` },
+    },
+  );
 }
 
 /**

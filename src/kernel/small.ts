@@ -1,5 +1,5 @@
 import type { OnProgress } from '../core/progress.ts';
-import type { Cache } from '../image/cache.ts';
+import { type Cache, hashFile } from '../image/cache.ts';
 import { mending, provideInputs } from '../image/inputs.ts';
 import { buildKernel } from './build.ts';
 import { readKernelFile } from './file.ts';
@@ -81,9 +81,11 @@ export async function openSmallKernel(
   cache: Cache,
 ): Promise<{ path: string; version: string; size: number } | null> {
   const found = await storedBySha256(cache, sha256);
-  if (found === null) return null;
-  const { version, size } = await readKernelFile(found.path);
-  return { path: found.path, version, size };
+  // Of an archive of inputs: without a record of what it was built from.
+  const path = found?.path ?? cache.filePath(sha256);
+  if (found === null && (await hashFile(path, 'sha256')) !== sha256) return null;
+  const { version, size } = await readKernelFile(path);
+  return { path, version, size };
 }
 
 const pinOf = ({ record }: StoredKernel): SmallKernelPin => ({

@@ -1,4 +1,4 @@
-import { negativeError } from '../core/errors.ts';
+import { AtomaError, EXIT, negativeError } from '../core/errors.ts';
 import type { OnProgress } from '../core/progress.ts';
 import type { Cache } from '../image/cache.ts';
 import type { TreeEntry } from '../image/cpio.ts';
@@ -9,8 +9,9 @@ import { flattenDirectory } from './dir.ts';
 import { flattenImage, imageTree } from './flatten.ts';
 import { cachedImage, storeImage } from './flatten-cache.ts';
 import type { FlatImage } from './flatten-types.ts';
+import { keptImage } from './kept.ts';
 import { parseReference } from './reference.ts';
-import { openImage } from './source.ts';
+import { type OpenableReference, type OpenedImage, openImage } from './source.ts';
 
 const PLATFORM = 'linux/amd64';
 
@@ -53,7 +54,7 @@ export async function resolveContainer(
  * flattening throw.
  */
 export async function provideContainer(pin: OciEntry, cache: Cache, options: InputOptions): Promise<Container> {
-  const { dir, offline, onProgress } = options;
+  const { dir, onProgress } = options;
   const parsed = parseReference(pin.reference, dir);
   if (parsed.kind === 'dir') {
     const flat = await flattenDirectory(parsed.path, { onProgress });
@@ -62,7 +63,7 @@ export async function provideContainer(pin: OciEntry, cache: Cache, options: Inp
   }
   const known = await cachedImage(pin.digest, pin.tree, cache);
   if (known !== null) return container(known.flat, known.config, cache);
-  const image = await openImage(parsed, { platform: pin.platform, expect: pin.digest, cache, offline, onProgress });
+  const image = await openOrKept(pin, parsed, cache, options);
   try {
     const flat = await flattenImage(image, cache, { onProgress });
     const tree = await storeImage(image.digest, flat, image.config, cache);
@@ -76,6 +77,32 @@ export async function provideContainer(pin: OciEntry, cache: Cache, options: Inp
     await image.close();
   }
 }
+
+/** The image that a lock pins, opened; null for a directory. The caller closes it. Throws what opening throws. */
+export async function openPinned(pin: OciEntry, cache: Cache, options: InputOptions): Promise<OpenedImage | null> {
+  const parsed = parseReference(pin.reference, options.dir);
+  return parsed.kind === 'dir' ? null : openOrKept(pin, parsed, cache, options);
+}
+
+async function openOrKept(
+  pin: OciEntry,
+  reference: OpenableReference,
+  cache: Cache,
+  { offline, onProgress }: InputOptions,
+): Promise<OpenedImage> {
+  const { platform, digest } = pin;
+  try {
+    return await openImage(reference, { platform, expect: digest, cache, offline, onProgress });
+  } catch (error) {
+    const kept = isMissing(error) ? await keptImage(pin, reference.kind, cache) : null;
+    if (kept === null) throw error;
+    return kept;
+  }
+}
+
+/** A digest makes any copy good; a place that holds something else is no place without one. */
+const isMissing = (error: unknown): boolean =>
+  error instanceof AtomaError && (error.exitCode === EXIT.missing || error.code === 'ERR_FILE_NOT_FOUND');
 
 const container = (flat: FlatImage, config: ImageConfig | null, cache: Cache): Container => ({
   flat,

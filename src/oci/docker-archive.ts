@@ -49,7 +49,8 @@ export async function openDockerArchive(
     }
     const layers: ImageLayer[] = [];
     for (const [i, name] of saved.Layers.entries()) layers.push(await layerOf(files, name, String(diffIds[i]), path));
-    return { digest, platform: platformText(wanted), config, layers, close: () => files.close() };
+    const documents = [bytes];
+    return { digest, platform: platformText(wanted), config, documents, layers, close: () => files.close() };
   } catch (error) {
     await files.close();
     throw error;

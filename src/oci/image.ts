@@ -51,10 +51,13 @@ export async function imageAt(
     if (options.expect !== undefined && name.digest !== options.expect)
       throw wrongDigest(store.what, options.expect, name.digest);
     const about = `the configuration of ${store.what}`;
-    const { config, diffIds } = parseConfig(await store.config(manifest.config, MAX_CONFIG), about);
+    const configBytes = await store.config(manifest.config, MAX_CONFIG);
+    const { config, diffIds } = parseConfig(configBytes, about);
     checkPlatform(config, wanted, store.what);
     const layers = pairLayers(manifest.layers, diffIds, store);
-    return { digest: name.digest, platform: platformText(wanted), config, layers, close: () => store.close() };
+    const documents = [bytes, configBytes];
+    const close = () => store.close();
+    return { digest: name.digest, platform: platformText(wanted), config, documents, layers, close };
   }
 }
 

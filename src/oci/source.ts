@@ -26,6 +26,8 @@ export interface OpenedImage {
   /** "linux/amd64". */
   platform: string;
   config: ImageConfig;
+  /** The manifest (not of docker-archive) and the configuration, verbatim: what ties the layers to the digest. */
+  documents: Buffer[];
   /** The base layer first. */
   layers: ImageLayer[];
   /** Ends what is open and removes what is temporary. Streams of layers must have ended or been destroyed. */

@@ -8,7 +8,7 @@ import { stagingFor } from '../../core/staging.ts';
 import { DIRECTORY_ENTRIES } from '../../gramine/image-manifest.ts';
 import { LAYOUT_ENTRIES } from '../../gramine/oci-image.ts';
 import { Cache } from '../../image/cache.ts';
-import { mending } from '../../image/inputs.ts';
+import { importInputs, openInputsArchive } from '../../image/inputs-archive-read.ts';
 import { loadToolkit, requireToolkit } from '../../image/toolkit.ts';
 import { BUNDLE_FILE } from '../../manifest/bundle.ts';
 import { MANIFEST_FILE } from '../../manifest/statement.ts';
@@ -18,12 +18,15 @@ import { loadProject, type Project } from '../../project/load.ts';
 import { type Output, publish } from '../../project/outputs.ts';
 import { readLockFile } from '../lock/index.ts';
 import { staleness } from '../lock/select.ts';
-import { type ImageInputs, imageContent, type Target, usedInputs } from './content.ts';
-import { type BuiltImages, writeDocuments } from './documents.ts';
-import { type BuiltGramine, gramineLibraries, gramineSigner, writeGramine } from './gramine.ts';
-import { nitroSigner, writeNitro } from './nitro.ts';
+import { readExpected, requireExpected } from './check.ts';
+import { type ImageInputs, type Target, usedInputs } from './content.ts';
+import type { BuiltImages } from './documents.ts';
+import { type BuiltGramine, gramineSigner } from './gramine.ts';
+import { nitroSigner } from './nitro.ts';
+import { saveInputs } from './save-inputs.ts';
 import { readBuildSigner, signManifestIn } from './signature.ts';
 import { warnings } from './warnings.ts';
+import { writeImages } from './write.ts';
 
 export interface BuildOptions {
   /** Directory with enclave.toml. */
@@ -33,6 +36,12 @@ export interface BuildOptions {
   /** Default: the project's. */
   targets?: Target[];
   offline?: boolean;
+  /** A directory that `saveInputs` wrote: nothing is fetched. */
+  inputs?: string;
+  /** Directory for an archive of everything that was built from. */
+  saveInputs?: string;
+  /** File of measurements that the build must have. */
+  check?: string;
   /** Default: the shared one. */
   cacheDir?: string;
   /** Instead of this toolkit's own enclave program. */
@@ -81,7 +90,8 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
   const project = await loadProject(options.project);
   const targets = [...new Set(options.targets ?? project.config.targets)];
   requireSupported(project, targets);
-  const { lock, sha256: lockDigest } = await readLockFile(project.lockPath);
+  const expected = options.check === undefined ? undefined : await readExpected(options.check);
+  const { lock, bytes: lockBytes, sha256: lockDigest } = await readLockFile(project.lockPath);
   requireFresh(staleness(lock, project.config));
   const toolkit = await loadToolkit(options.programPath);
   requireToolkit(lock.toolkit, toolkit);
@@ -91,6 +101,7 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
   };
   const signer = options.sign === undefined ? undefined : await readBuildSigner(options.sign);
   const cache = await Cache.open(options.cacheDir);
+  if (options.inputs !== undefined) await importInputs(await openInputsArchive(options.inputs), cache, onProgress);
   const model = await digestAndRecord(options.cacheDir ?? cacheDirectory(process.env), project.model.path, {
     onProgress,
   });
@@ -100,24 +111,16 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
   }
 
   const out = resolve(options.out ?? join(project.dir, 'dist'));
-  const offline = options.offline ?? false;
+  const offline = options.offline || options.inputs !== undefined;
   const inputs: ImageInputs = {
     ...{ project, model: model.digest, toolkit, cache, offline, onProgress },
     lock: usedInputs(lock, targets),
   };
-  const libraries = signers.gramine && (await gramineLibraries(inputs));
   const staging = await stagingFor(out);
   try {
-    const { images, content } = await mending(cache, async () => {
-      const content = await imageContent(inputs);
-      const { gramine } = signers;
-      const images: BuiltImages = {
-        nitro: targets.includes('nitro') ? await writeNitro(staging.path, inputs, content, signers.nitro) : undefined,
-        gramine: gramine && libraries && (await writeGramine(staging.path, inputs, content, libraries, gramine)),
-      };
-      return { images, content };
-    });
-    const documents = await writeDocuments(staging.path, inputs, images, lockDigest);
+    const { images, content, documents } = await writeImages(staging.path, inputs, targets, signers, lockDigest);
+    if (expected !== undefined) await requireExpected(staging.path, expected, options.targets);
+    if (options.saveInputs !== undefined) await saveInputs(options.saveInputs, inputs, lockBytes);
     const signature = signer && (await signManifestIn(staging.path, signer));
     await publish(staging, out, outputs(images, [...(signature ? [signature] : []), ...documents]));
     // An older build's is a signature of other bytes.

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { hex, sha256 } from '../../core/bytes.ts';
 import { missingError, negativeError, usageError } from '../../core/errors.ts';
@@ -33,7 +34,7 @@ const DEBIAN_CMDLINE =
 /** What nitro-cli 1.5 gives AWS's x86_64 kernel (nitro.md, B). */
 const AWS_CMDLINE =
   'reboot=k panic=30 pci=off nomodules console=ttyS0 i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd random.trust_cpu=on';
-const MAX_KERNEL = 256 << 20;
+export const MAX_KERNEL = 256 << 20;
 const MAX_MODULE = 64 << 20;
 
 /**
@@ -48,7 +49,7 @@ export async function chooseKernel(
 ): Promise<KernelChoice> {
   const { kernel } = config.nitro;
   if (kernel === 'small') return smallKernel(lock, cache);
-  if (kernel !== 'debian') return fileKernel(kernel.cmdline ?? AWS_CMDLINE, dir, lock.file);
+  if (kernel !== 'debian') return fileKernel(kernel.cmdline ?? AWS_CMDLINE, dir, lock.file, cache);
   const file = findKernel(files);
   const version = lock.deb.map(({ name }) => /^linux-image-(\d+(?:\.\d+)*)/.exec(name)?.[1]).find((found) => found);
   return {
@@ -93,11 +94,11 @@ async function smallKernel({ kernel: pin }: Lock, cache: Cache): Promise<KernelC
   };
 }
 
-async function fileKernel(cmdline: string, dir: string, pins: FileEntry[]): Promise<KernelChoice> {
+async function fileKernel(cmdline: string, dir: string, pins: FileEntry[], cache: Cache): Promise<KernelChoice> {
   const [kernel, ...modules] = pins;
   if (kernel === undefined) throw usageError('ERR_LOCK_KERNEL', 'expected the lock to pin the kernel file, found none');
   const { describeKernel } = await import('../../kernel/index.ts');
-  const bytes = await readPinned(dir, kernel, MAX_KERNEL);
+  const bytes = await readPinned(dir, kernel, MAX_KERNEL, cache);
   const { version, arch } = describeKernel(bytes, join(dir, kernel.path));
   if (arch !== 'x86_64') {
     throw usageError('ERR_KERNEL_FILE', `${kernel.path}: expected a kernel for x86_64, found one for ${arch}`);
@@ -113,16 +114,21 @@ async function fileKernel(cmdline: string, dir: string, pins: FileEntry[]): Prom
         // Their names give the order in which the init loads them.
         path: `modules/${String(10 + i).padStart(3, '0')}.ko`,
         mode: 0o644,
-        content: await readPinned(dir, pin, MAX_MODULE),
+        content: await readPinned(dir, pin, MAX_MODULE, cache),
       })),
     ),
     expectedOnNitro: null,
   };
 }
 
-/** A file of the project, the one that the lock pins: read once, so that what was compared is what goes in. */
-async function readPinned(dir: string, pin: FileEntry, most: number): Promise<Buffer> {
-  const bytes = await readSmallFile(join(dir, pin.path), 'kernel', most);
+/**
+ * A file of the project, the one that the lock pins: read once, so that what was compared is what goes in. Where the project
+ * has none, the copy that an archive of inputs brought does as well.
+ */
+export async function readPinned(dir: string, pin: FileEntry, most: number, cache: Cache): Promise<Buffer> {
+  const here = join(dir, pin.path);
+  const path = existsSync(here) || !existsSync(cache.filePath(pin.sha256)) ? here : cache.filePath(pin.sha256);
+  const bytes = await readSmallFile(path, 'kernel', most);
   const found = hex(sha256(bytes));
   if (found === pin.sha256 && bytes.length === pin.size) return bytes;
   const text = (digest: string, size: number) => `${digest} of ${size} bytes`;

@@ -77,11 +77,11 @@ export async function lockProject(dir: string, options: LockOptions = {}): Promi
 /** Throws `ERR_LOCK_MISSING`, `ERR_LOCK_SYNTAX`, `ERR_LOCK_VALUE` (exit 2). */
 export const readLock = async (path: string): Promise<Lock> => (await readLockFile(path)).lock;
 
-/** The same with the SHA-256 (hex) of the file's bytes, read once. */
-export async function readLockFile(path: string): Promise<{ lock: Lock; sha256: string }> {
+/** The same with the file's bytes, read once, and their SHA-256 (hex). */
+export async function readLockFile(path: string): Promise<{ lock: Lock; bytes: Buffer; sha256: string }> {
   try {
     const bytes = await readSmallFile(path, 'lock', 4 << 20);
-    return { lock: parseLock(bytes.toString('utf8'), LOCK_FILE), sha256: hex(sha256(bytes)) };
+    return { lock: parseLock(bytes.toString('utf8'), LOCK_FILE), bytes, sha256: hex(sha256(bytes)) };
   } catch (error) {
     if (!(error instanceof AtomaError) || error.code !== 'ERR_FILE_NOT_FOUND') throw error;
     throw usageError('ERR_LOCK_MISSING', `expected the pinned inputs in ${path}, found no such file`, {
