@@ -68,9 +68,10 @@ function signedResources({ predicate }: ModelStatement): Map<string, string> {
   const { hash_type: hash, allow_symlinks: links, method } = serialization;
   if (hash !== 'sha256') throw unsupported(`digests by ${hash}; this version computes sha256 alone`);
   if (links) throw unsupported('symbolic links that were followed (allow_symlinks); a sealed model has none');
+  const algorithms = method === 'files' ? [hash] : [hash, `${hash}-sharded-${serialization.shard_size}`];
   const expected = new Map<string, string>();
   for (const { name, digest, algorithm } of resources) {
-    if (algorithm !== hash || digest.length !== 64)
+    if (!algorithms.includes(algorithm) || digest.length !== 64)
       throw malformed(name, `expected a digest by ${hash}, found ${algorithm}`);
     const path = method === 'files' ? name : /^(.+):\d+:\d+$/s.exec(name)?.[1];
     if (path === undefined) throw malformed(name, 'expected PATH:START:END');

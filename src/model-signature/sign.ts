@@ -10,6 +10,8 @@ export interface SignedModel {
   /** The Sigstore bundle: the signature file's bytes. */
   bundle: Buffer;
   files: number;
+  /** The model is a file, not a directory. */
+  single: boolean;
   /** Root digest of OpenSSF Model Signing; not the model digest that images measure. Hex. */
   root: string;
   /** Files that the signature leaves out, the signature itself aside. */
@@ -49,6 +51,7 @@ export async function signModelFiles(
   return {
     bundle: signBundle(statement, key.key, modelSigningHint(key.publicKey)),
     files: files.length,
+    single: listed.single,
     root: parseModelStatement(statement).subject[0]?.digest.sha256 ?? '',
     ignored: listed.files.map(({ name }) => name).filter((name) => name !== own && isIgnored(name, set)),
   };

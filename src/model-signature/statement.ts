@@ -10,7 +10,8 @@ const OLD_PREDICATE_TYPE = 'https://model_signing/Digests/v0.1';
 
 const name = z.string().min(1).max(8192);
 const digest = z.string().regex(/^([0-9a-f]{2}){1,64}$/);
-const algorithm = z.enum(['sha256', 'blake2b', 'blake3']);
+/** "sha256", "blake2b", "blake3"; the reference implementation has "sha256-sharded-1000000000" of a shard. */
+const algorithm = z.string().min(1).max(64);
 
 const serialization = z.discriminatedUnion('method', [
   z.object({
@@ -54,7 +55,7 @@ export interface SignedFile {
  */
 export function encodeModelStatement(model: string, files: SignedFile[], ignored: string[]): Buffer {
   const sorted = [...files].sort((a, b) => comparePaths(a.name, b.name));
-  const resources = sorted.map((file) => ({ name: file.name, algorithm: 'sha256' as const, digest: file.sha256 }));
+  const resources = sorted.map((file) => ({ name: file.name, algorithm: 'sha256', digest: file.sha256 }));
   const statement: ModelStatement = {
     _type: 'https://in-toto.io/Statement/v1',
     subject: [{ name: model, digest: { sha256: rootDigest(resources) } }],

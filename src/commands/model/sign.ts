@@ -27,6 +27,10 @@ model to \`build\` and \`seal\`, and comes out again when it is unsealed. So sig
     const { model } = args;
     const signed = await signModel({ model, key: flags.key, out: flags.out, onProgress: this.onProgress });
     if (signed.ignored.length > 0) this.note(`note: not signed: ${signed.ignored.length} files of git`);
+    if (signed.single)
+      this.note(
+        'note: model_signing up to now calls the file of a single-file model ".", against its specification, and will not verify this one; a directory it does',
+      );
     this.log(`signed ${model}`);
     this.log(
       table([
