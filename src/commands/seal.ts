@@ -21,6 +21,14 @@ Measurements are recomputed from the images beside the manifest, and the model m
       helpValue: 'FILE',
       description: 'build.intoto.json, its images beside it',
     }),
+    'manifest-key': Flags.string({
+      helpValue: 'BUILD.pub',
+      description: 'who must have signed the manifest; images that are not beside it are then believed',
+    }),
+    'trust-manifest': Flags.boolean({
+      exclusive: ['manifest-key'],
+      description: 'believe the manifest, as it is, about images that are not beside it',
+    }),
     sign: Flags.string({ required: true, helpValue: 'OWNER.key', description: 'owner key, as measured in the image' }),
     ...recipientFlags,
     recovery: Flags.string({ helpValue: 'FILE.pub', description: 'recovery key: opens the file without a broker' }),
@@ -45,6 +53,8 @@ Measurements are recomputed from the images beside the manifest, and the model m
     const result = await seal({
       model: args.model,
       manifest: flags.manifest,
+      manifestKey: flags['manifest-key'],
+      trustManifest: flags['trust-manifest'],
       ownerKey: flags.sign,
       brokers: flags.to,
       threshold: flags.threshold,

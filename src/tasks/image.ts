@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { negativeError, usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
@@ -49,9 +50,12 @@ export function sigstructSubject({ subject }: Statement, name: string): Subject 
   throw usageError('ERR_MANIFEST_MALFORMED', `expected the manifest to name ${name} beside its enclave, found none`);
 }
 
+/** Of a measured configuration, what a release policy is made of. */
+export type ImageConfig = Pick<MeasuredConfig, 'project' | 'model'>;
+
 /** An image of a manifest as it was found beside it. */
 export type MeasuredImage =
-  | { target: 'nitro'; path: string; measurement: NitroMeasurement; config: MeasuredConfig }
+  | { target: 'nitro'; path: string; measurement: NitroMeasurement; config: ImageConfig }
   | {
       target: 'gramine';
       /** NAME.manifest.sgx; its signature and its directory (root, libpal.so, libsysdb.so) lie beside it. */
@@ -59,29 +63,45 @@ export type MeasuredImage =
       sigstruct: string;
       directory: string;
       measurement: SgxMeasurement;
-      config: MeasuredConfig;
+      config: ImageConfig;
     };
+
+/** Gives an image that is not beside its manifest, from what somebody trusted says of it. */
+export type AbsentImage = (statement: Statement, subject: Subject, path: string) => Promise<MeasuredImage>;
 
 /**
  * Every image of a manifest, each measured anew: what a release policy is made of. Its digest must be the manifest's;
  * the configuration of a Gramine image counts only with the digest that is measured.
  *
  * Throws `ERR_MANIFEST_NO_IMAGE` (exit 2), `ERR_IMAGE_DIGEST`, `ERR_EIF_CRC`, `ERR_SIGSTRUCT_*`, `ERR_GRAMINE_FILE_DIGEST`
- * (exit 3), and what reading and parsing throw.
+ * (exit 3), and what reading and parsing throw. `absent` stands in for images that are not there.
  */
 export async function loadImages(
   manifest: string,
   onProgress?: OnProgress,
+  absent?: AbsentImage,
 ): Promise<{ statement: Statement; images: MeasuredImage[] }> {
   const statement = await readManifest(manifest);
   const images: MeasuredImage[] = [];
   for (const subject of statement.subject) {
     const path = besideManifest(manifest, subject.name);
-    if (isNitro(subject)) images.push(await loadNitro(subject, path, onProgress));
-    if (isGramine(subject)) images.push(await loadGramine(statement, subject, path, onProgress));
+    const measured = isNitro(subject) || isGramine(subject);
+    if (measured && absent && !isThere(path)) images.push(await absent(statement, subject, path));
+    else if (isNitro(subject)) images.push(await loadNitro(subject, path, onProgress));
+    else if (isGramine(subject)) images.push(await loadGramine(statement, subject, path, onProgress));
   }
   if (images.length === 0) nitroSubject(statement);
   return { statement, images };
+}
+
+/** A Gramine image is measured from its directory too. */
+const isThere = (path: string): boolean =>
+  existsSync(path) && (!isGramine({ name: path, digest: {} }) || existsSync(gramineFiles(path).directory));
+
+/** What belongs to NAME.manifest.sgx. */
+export function gramineFiles(path: string): { sigstruct: string; directory: string } {
+  const { sigstruct, directory } = gramineNames(path.slice(0, -SIGNED_MANIFEST.length));
+  return { sigstruct, directory };
 }
 
 async function loadNitro(subject: Subject, path: string, onProgress?: OnProgress): Promise<MeasuredImage> {

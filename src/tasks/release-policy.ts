@@ -1,9 +1,8 @@
 import { resolveSimulatedRoots } from '../attest/index.ts';
 import { negativeError, usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
-import type { MeasuredConfig } from '../core/measured-config.ts';
 import { type Binding, bindsSigner, measurementPolicy, type Policy, policyFromJson } from '../seal/policy.ts';
-import type { MeasuredImage } from './image.ts';
+import type { ImageConfig, MeasuredImage } from './image.ts';
 
 /** What `seal` and `rebind` are told about the release policy. */
 export interface PolicyWishes {
@@ -37,7 +36,7 @@ export async function releasePolicy(images: MeasuredImage[], wishes: PolicyWishe
   return policy;
 }
 
-async function makePolicy(images: MeasuredImage[], wishes: PolicyWishes, config: MeasuredConfig): Promise<Policy> {
+async function makePolicy(images: MeasuredImage[], wishes: PolicyWishes, config: ImageConfig): Promise<Policy> {
   const { bind = 'image', minIsvsvn, acceptTcb, platforms, notAfter } = wishes;
   const measurements = images.map(({ measurement }) => measurement);
   if (minIsvsvn !== undefined && !measurements.some(({ tee }) => (tee as string) === 'sgx')) {
@@ -59,7 +58,7 @@ async function makePolicy(images: MeasuredImage[], wishes: PolicyWishes, config:
 }
 
 /** The images of a manifest are of one project, model and owner. Throws `ERR_POLICY_MISMATCH` (exit 3). */
-export function commonConfig(images: MeasuredImage[]): MeasuredConfig {
+export function commonConfig(images: MeasuredImage[]): ImageConfig {
   const [first, ...others] = images;
   if (first === undefined) throw new RangeError('a manifest without images');
   const { project, model } = first.config;

@@ -2,17 +2,20 @@ import { equalBytes, hex, knownHex } from '../core/bytes.ts';
 import { cacheDirectory } from '../core/cache-directory.ts';
 import { negativeError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
-import type { MeasuredConfig } from '../core/measured-config.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { keyId, readOwnerPrivateKey, readXWingPrivateKey, readXWingPublicKey } from '../keys/keys.ts';
 import { sealModel } from '../seal/index.ts';
-import { loadImages } from './image.ts';
+import type { ImageConfig } from './image.ts';
 import { commonConfig, type PolicyWishes, releasePolicy, warnings } from './release-policy.ts';
+import { loadOrBelieve } from './stated-images.ts';
 
 export interface SealOptions extends PolicyWishes {
   model: string;
   /** Paths. */
   manifest: string;
+  /** Images that are not beside the manifest are believed: public key (path) of who must have signed it, or as it is. */
+  manifestKey?: string | undefined;
+  trustManifest?: boolean | undefined;
   ownerKey: string;
   brokers: string[];
   recovery?: string | undefined;
@@ -34,7 +37,8 @@ export async function seal(options: SealOptions) {
   const { brokers, recovery } = await readRecipients(options);
   const { reuse, rehash, threshold } = options;
   const reuseKey = reuse && readXWingPrivateKey(await readSmallFile(reuse.key, 'recovery key'));
-  const { images } = await loadImages(options.manifest, options.onProgress);
+  const trust = { key: options.manifestKey, trusted: options.trustManifest };
+  const { images, stated } = await loadOrBelieve(options.manifest, trust, options.onProgress);
   const config = commonConfig(images);
   requireOwner(config, owner.publicRaw);
   const policy = await releasePolicy(images, options);
@@ -66,7 +70,13 @@ export async function seal(options: SealOptions) {
     threshold: { t: threshold, n: brokers.length },
     brokers: brokers.map((raw) => hex(keyId(raw))),
     recovery: recovery ? hex(keyId(recovery)) : null,
-    warnings: warnings({ threshold, brokers: brokers.length, recovery: recovery !== undefined, policy }),
+    warnings: [
+      ...warnings({ threshold, brokers: brokers.length, recovery: recovery !== undefined, policy }),
+      ...stated.map(
+        (path) =>
+          `warning: ${path} is not here: its measurement is what the ${options.manifestKey ? 'signed' : 'UNSIGNED'} manifest says`,
+      ),
+    ],
   };
 }
 
@@ -80,7 +90,7 @@ export async function readRecipients(of: { brokers: string[]; recovery?: string 
 }
 
 /** Throws `ERR_SEAL_OWNER` (exit 3) unless the image opens what this owner signs. */
-export function requireOwner(config: MeasuredConfig, publicRaw: Uint8Array): void {
+export function requireOwner(config: ImageConfig, publicRaw: Uint8Array): void {
   if (equalBytes(publicRaw, knownHex(config.model.owner))) return;
   throw negativeError(
     'ERR_SEAL_OWNER',

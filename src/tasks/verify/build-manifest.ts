@@ -30,8 +30,11 @@ export interface ManifestFacts {
  * Reads a manifest as the standard to compare with. The measurement comes from measurements.json, whose digest the manifest
  * holds; its image need not be here. Throws `ERR_MANIFEST_MEASUREMENTS` (exit 3) if that digest is another.
  */
-export async function manifestFacts(path: string): Promise<ManifestFacts> {
-  const statement = await readManifest(path);
+export const manifestFacts = async (path: string): Promise<ManifestFacts> =>
+  statedFacts(path, await readManifest(path));
+
+/** The same of a statement that was read from `path`. */
+export async function statedFacts(path: string, statement: Statement): Promise<ManifestFacts> {
   const { measurements, checks } = await loadMeasurements(path, statement);
   if (checks.some(({ status }) => status === 'fail')) {
     throw negativeError(
