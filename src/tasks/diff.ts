@@ -1,5 +1,5 @@
 import type { OnProgress } from '../core/progress.ts';
-import { type DiffReport, diffSides, loadSide } from '../diff/index.ts';
+import { type DiffReport, diffSides, loadSide, type Side } from '../diff/index.ts';
 
 export interface DiffOptions {
   /** Paths: images, builds, or JSON with a measurement. */
@@ -19,16 +19,19 @@ const ITEMS = 20;
  * Throws `ERR_DIFF_INPUT`, `ERR_DIFF_TARGETS` and the parsers' errors (exit 2).
  */
 export async function diff({ a, b, libpal = [], items = ITEMS, onProgress }: DiffOptions): Promise<DiffReport> {
-  const x = await loadSide(a, { libpal: libpal[0], onProgress });
+  // Side by side: an image is hashed in two threads, and one of them has less to do.
+  const loaded = await Promise.allSettled([
+    loadSide(a, { libpal: libpal[0], onProgress }),
+    loadSide(b, { libpal: libpal[1] ?? libpal[0] }),
+  ]);
   try {
-    const y = await loadSide(b, { libpal: libpal[1] ?? libpal[0], onProgress });
-    try {
-      onProgress?.({ phase: 'comparing', done: 0 });
-      return await diffSides(x, y, { items });
-    } finally {
-      y.nitro?.close?.();
-    }
+    const [x, y] = loaded.map((side) => {
+      if (side.status === 'rejected') throw side.reason;
+      return side.value;
+    });
+    onProgress?.({ phase: 'comparing', done: 0 });
+    return await diffSides(x as Side, y as Side, { items });
   } finally {
-    x.nitro?.close?.();
+    for (const side of loaded) if (side.status === 'fulfilled') side.value.nitro?.close?.();
   }
 }
