@@ -7,7 +7,7 @@ import type { MeasurementDifference } from '../manifest/compare-measurements.ts'
 export default class Build extends BaseCommand {
   static override summary = 'Build the enclave images of a project, byte for byte reproducibly.';
   static override description =
-    'Writes NAME.eif (nitro); NAME.manifest.sgx, NAME.sig, NAME.gramine and NAME.oci (gramine); build.intoto.json (the build manifest) and measurements.json. The model is measured, not contained.';
+    'Writes NAME.eif (nitro); NAME.manifest.sgx, NAME.sig, NAME.gramine and NAME.oci (gramine); build.intoto.json (the build manifest), measurements.json and bom.cdx.json (the bill of materials). The model is measured, not contained.';
   static override examples = [
     '<%= config.bin %> build examples/digits',
     '<%= config.bin %> build --offline --out /tmp/out --json',
@@ -27,6 +27,10 @@ export default class Build extends BaseCommand {
     sign: Flags.string({
       helpValue: 'BUILD.key',
       description: 'sign the manifest with this build key: build.sigstore.json, a Sigstore bundle',
+    }),
+    'disclose-model': Flags.boolean({
+      description:
+        'let bom.cdx.json tell the files, inputs, outputs, operators and size of the model, not only its digest',
     }),
     offline: Flags.boolean({ description: 'use the cache only' }),
     inputs: Flags.string({
@@ -56,6 +60,7 @@ export default class Build extends BaseCommand {
       ...(flags.out === undefined ? {} : { out: flags.out }),
       ...(flags.target === undefined ? {} : { targets: flags.target }),
       offline: flags.offline,
+      discloseModel: flags['disclose-model'],
       ...(flags.sign === undefined ? {} : { sign: flags.sign }),
       ...(flags.inputs === undefined ? {} : { inputs: flags.inputs }),
       ...(flags['save-inputs'] === undefined ? {} : { saveInputs: flags['save-inputs'] }),

@@ -47,7 +47,11 @@ const schema = z.object({
       externalParameters: z.object({
         /** enclave.toml with its defaults. */
         project: z.looseObject({ name: z.string() }),
-        model: z.object({ digest: digestSet.refine(({ sha256 }) => sha256?.length === 64) }),
+        model: z.object({
+          digest: digestSet.refine(({ sha256 }) => sha256?.length === 64),
+          /** Whether the bill of materials describes it (`build --disclose-model`). */
+          disclosed: z.literal(true).optional(),
+        }),
         /** The owner's raw Ed25519 public key, hex. */
         owner: z.string().regex(/^[0-9a-f]{64}$/),
       }),
@@ -76,6 +80,7 @@ export interface StatementFacts {
   project: Statement['predicate']['buildDefinition']['externalParameters']['project'];
   /** Hex. */
   modelDigest: string;
+  modelDisclosed?: boolean;
   owner: string;
   sourceDateEpoch: number;
   toolkit: string;
@@ -96,7 +101,7 @@ export function encodeStatement(facts: StatementFacts): Buffer {
         buildType: BUILD_TYPE,
         externalParameters: {
           project: facts.project,
-          model: { digest: { sha256: facts.modelDigest } },
+          model: { digest: { sha256: facts.modelDigest }, ...(facts.modelDisclosed ? { disclosed: true } : {}) },
           owner: facts.owner,
         },
         internalParameters: {

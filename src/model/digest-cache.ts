@@ -65,16 +65,14 @@ export async function digestAndRecord(
   directory: string,
   path: string,
   options: DigestOptions = {},
-): Promise<{ digest: string; files: ModelFile[] }> {
+): Promise<{ digest: string; files: (ModelFile & { sha256: string })[] }> {
   const since = Date.now();
   const files = await listModel(path);
   const digests = await digestFiles(files, options);
   const cache = await DigestCache.open(directory, path);
   await cache.record(files, digests, since);
-  return {
-    digest: modelDigest(files.map(({ path: name }, i) => ({ name, sha256: hex(digests[i] ?? sha256()) }))),
-    files,
-  };
+  const digested = files.map((file, i) => ({ ...file, sha256: hex(digests[i] ?? sha256()) }));
+  return { digest: modelDigest(digested.map(({ path: name, sha256 }) => ({ name, sha256 }))), files: digested };
 }
 
 /** Coarser than the clock of any file system. */

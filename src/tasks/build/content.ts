@@ -1,3 +1,4 @@
+import type { DisclosedModel } from '../../bom/index.ts';
 import { hex } from '../../core/bytes.ts';
 import { MEASURED_CONFIG_PATH } from '../../core/layout.ts';
 import { encodeMeasuredConfig, type MeasuredConfig } from '../../core/measured-config.ts';
@@ -18,6 +19,8 @@ export interface ImageInputs {
   project: Project;
   /** Digest of the model, hex. */
   model: string;
+  /** What else the bill of materials may tell of it. */
+  disclosed?: DisclosedModel | undefined;
   /** What these targets need of it: see `usedInputs`. */
   lock: Lock;
   toolkit: Toolkit;

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { BOM_FILE, BOM_MEDIA_TYPE } from '../../bom/facts.ts';
 import { hex, sha256 } from '../../core/bytes.ts';
 import { writeFileAtomic } from '../../core/files.ts';
 import { OCI_MANIFEST_TYPE } from '../../gramine/oci-image.ts';
@@ -8,10 +9,12 @@ import {
   type GramineImage,
   MEASUREMENTS_FILE,
   MEASUREMENTS_MEDIA_TYPE,
+  type Measurements,
   type NitroImage,
 } from '../../manifest/measurements.ts';
 import { encodeStatement, MANIFEST_FILE, type StatementFacts } from '../../manifest/statement.ts';
 import { gramineDefaults } from '../../project/schema.ts';
+import { type BomSources, encodeBom } from './bom.ts';
 import type { ImageInputs } from './content.ts';
 import type { BuiltGramine } from './gramine.ts';
 import type { BuiltNitro } from './nitro.ts';
@@ -26,13 +29,16 @@ export async function writeDocuments(
   dir: string,
   inputs: ImageInputs,
   { nitro, gramine }: BuiltImages,
+  sources: BomSources,
   lockDigest: string,
 ): Promise<string[]> {
   const { project, lock } = inputs;
-  const measurements = encodeMeasurements({
+  const measured: Measurements = {
     version: 1,
     images: [...(nitro ? [nitroImage(nitro)] : []), ...(gramine ? [gramineImage(gramine, inputs)] : [])],
-  });
+  };
+  const measurements = encodeMeasurements(measured);
+  const bom = await encodeBom(inputs, sources, measured);
   const statement = encodeStatement({
     subjects: [
       ...(nitro ? [{ name: nitro.name, sha256: nitro.eif.sha256, sha384: nitro.eif.sha384 }] : []),
@@ -40,6 +46,7 @@ export async function writeDocuments(
     ],
     project: project.config,
     modelDigest: inputs.model,
+    modelDisclosed: inputs.disclosed !== undefined,
     owner: hex(project.model.owner),
     sourceDateEpoch: lock.timestamp,
     toolkit: lock.toolkit.version,
@@ -51,14 +58,16 @@ export async function writeDocuments(
     dependencies: [{ name: 'atoma-tee.lock', digest: { sha256: lockDigest } }, ...lockDependencies(lock)],
     byproducts: [
       { name: MEASUREMENTS_FILE, mediaType: MEASUREMENTS_MEDIA_TYPE, digest: { sha256: hex(sha256(measurements)) } },
+      { name: BOM_FILE, mediaType: BOM_MEDIA_TYPE, digest: { sha256: hex(sha256(bom)) } },
       ...(gramine
         ? [{ name: gramine.layout, mediaType: OCI_MANIFEST_TYPE, digest: { sha256: gramine.layoutDigest } }]
         : []),
     ],
   });
   await writeFileAtomic(join(dir, MEASUREMENTS_FILE), measurements);
+  await writeFileAtomic(join(dir, BOM_FILE), bom);
   await writeFileAtomic(join(dir, MANIFEST_FILE), statement);
-  return [MEASUREMENTS_FILE, MANIFEST_FILE];
+  return [MEASUREMENTS_FILE, BOM_FILE, MANIFEST_FILE];
 }
 
 function nitroImage({ name, eif, files }: BuiltNitro): NitroImage {

@@ -18,6 +18,7 @@ import { loadProject, type Project } from '../../project/load.ts';
 import { type Output, publish } from '../../project/outputs.ts';
 import { readLockFile } from '../lock/index.ts';
 import { staleness } from '../lock/select.ts';
+import { disclosedModel } from './bom.ts';
 import { readExpected, requireExpected } from './check.ts';
 import { type ImageInputs, type Target, usedInputs } from './content.ts';
 import type { BuiltImages } from './documents.ts';
@@ -46,6 +47,8 @@ export interface BuildOptions {
   cacheDir?: string;
   /** Instead of this toolkit's own enclave program. */
   programPath?: string;
+  /** The bill of materials describes the model, not only its digest. */
+  discloseModel?: boolean;
   /** Path of the build key that signs the manifest. */
   sign?: string;
   onProgress?: OnProgress;
@@ -79,8 +82,8 @@ export interface BuildResult {
 
 /**
  * Builds the images of a project into `out`: NAME.eif for Nitro; NAME.manifest.sgx, NAME.sig, NAME.gramine and NAME.oci for
- * Gramine; measurements.json and build.intoto.json, with `sign` build.sigstore.json: all of them or none. The same lock and project give the same bytes (but
- * for signatures).
+ * Gramine; measurements.json, bom.cdx.json and build.intoto.json, with `sign` build.sigstore.json: all of them or none. The same
+ * lock and project give the same bytes (but for signatures).
  *
  * Throws `ERR_CONFIG_*`, `ERR_MODEL_*`, `ERR_LOCK_*`, `ERR_INPUT_*`, `ERR_OFFLINE_MISSING`, `ERR_ARCHIVE_*`, `ERR_OCI_*`,
  * `ERR_KERNEL_*`, `ERR_GRAMINE_*`, `ERR_ELF_*`, `ERR_KEY_*`, `ERR_CERTIFICATE_*`.
@@ -115,6 +118,7 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
   const inputs: ImageInputs = {
     ...{ project, model: model.digest, toolkit, cache, offline, onProgress },
     lock: usedInputs(lock, targets),
+    disclosed: options.discloseModel ? disclosedModel(model.files, project.config.runtime.kind) : undefined,
   };
   const staging = await stagingFor(out);
   try {

@@ -1,6 +1,7 @@
 import type { SgxSigner } from '../../gramine/index.ts';
 import { mending } from '../../image/inputs.ts';
 import type { EifSigner } from '../../nitro/index.ts';
+import { bomSources } from './bom.ts';
 import { type ImageContent, type ImageInputs, imageContent, type Target } from './content.ts';
 import { type BuiltImages, writeDocuments } from './documents.ts';
 import { gramineLibraries, writeGramine } from './gramine.ts';
@@ -22,13 +23,15 @@ export async function writeImages(
 ): Promise<{ images: BuiltImages; content: ImageContent; documents: string[] }> {
   const { gramine } = signers;
   const libraries = gramine && (await gramineLibraries(inputs));
-  const { images, content } = await mending(inputs.cache, async () => {
+  const { images, content, sources } = await mending(inputs.cache, async () => {
     const content = await imageContent(inputs);
+    const sources = await bomSources(inputs, content);
     const images: BuiltImages = {
       nitro: targets.includes('nitro') ? await writeNitro(dir, inputs, content, signers.nitro) : undefined,
       gramine: gramine && libraries && (await writeGramine(dir, inputs, content, libraries, gramine)),
     };
-    return { images, content };
+    return { images, content, sources };
   });
-  return { images, content, documents: await writeDocuments(dir, inputs, images, lockDigest) };
+  const documents = await writeDocuments(dir, inputs, images, sources, lockDigest);
+  return { images, content, documents };
 }

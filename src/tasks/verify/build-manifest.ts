@@ -72,6 +72,7 @@ export async function verifyBuildManifest(
   const loaded = await findings.step('manifest.measurements', () => loadMeasurements(path, statement));
   if (!loaded) return;
   findings.add(...loaded.checks);
+  await verifyBom(path, statement, loaded.measurements, findings);
   for (const subject of statement.subject) {
     if (isGramine(subject)) {
       await verifyGramineImage(path, statement, subject, loaded.measurements, findings, onProgress);
@@ -125,6 +126,17 @@ async function verifyNitroImage(
   const measuredConfig = await findings.step('configuration.format', () => tap.config());
   if (!measuredConfig) return;
   findings.add(...configurationChecks(statement, measuredConfig));
+}
+
+/** The bill of materials beside the manifest: the one that it names, of the same inputs, model and images. */
+async function verifyBom(path: string, statement: Statement, measurements: Measurements, findings: Findings) {
+  const { BOM_FILE } = await import('../../bom/facts.ts');
+  const listed = statement.predicate.runDetails.byproducts.find(({ name }) => name === BOM_FILE);
+  const bytes = await readSmallFile(besideManifest(path, BOM_FILE), 'bill of materials', MAX_MANIFEST);
+  findings.add(compare('bom.digest', listed?.digest?.sha256 ?? 'not listed', sha256(bytes).toString('hex')));
+  const { bomChecks, parseBom } = await import('../../bom/check.ts');
+  const bom = await findings.step('bom.format', () => parseBom(bytes));
+  if (bom) findings.add(...bomChecks(bom, statement, measurements));
 }
 
 async function loadMeasurements(manifest: string, statement: Statement) {
