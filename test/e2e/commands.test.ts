@@ -18,6 +18,7 @@ describe('the contract of every command', () => {
         'endorsements import',
         'gramine manifest',
         'gramine sign',
+        'init',
         'inspect',
         'keygen',
         'lock',
