@@ -1,5 +1,5 @@
 /** Integrity sweep of the header, exhaustive: no bit of it can be flipped, and no length but its own opens. No key is needed to refuse. */
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { headerLength, verifyHeaderSignature } from '../../../src/seal/header.ts';
 import { readHeader } from '../../../src/seal/open.ts';
 import { encode } from '../../reference/cbor.ts';
@@ -8,8 +8,6 @@ import { flipEvery, memory, openFast, outcome, small } from './sweep-model.ts';
 const model = small({ files: [20, 0, 20], partSize: 25, brokers: 1, threshold: 1, recovery: false });
 const { bytes, payload } = model;
 const end = headerLength(bytes);
-let mutations = 0;
-afterAll(() => console.log(`header sweep: ${mutations} mutations`));
 
 test('untouched, it opens', async () => {
   expect(await openFast(model, bytes, 'brokers')).toEqual(model.contents);
@@ -68,7 +66,6 @@ describe('every bit, flipped, is refused before a key is used:', () => {
   test.each(fields())('$name', async ({ name, from, to }) => {
     const codes = await flipEvery(bytes, from, to, () => check(bytes));
     expect([...codes.keys()].toSorted()).toEqual(CODES[name]?.toSorted());
-    mutations += 8 * (to - from);
   });
 });
 
@@ -76,7 +73,6 @@ test('every length that it can be cut to', async () => {
   for (let length = 0; length < bytes.length; length++) {
     const code = await outcome(() => check(bytes.subarray(0, length)));
     if (code !== (length === 0 ? 'ERR_SEAL_MAGIC' : 'ERR_SEAL_TRUNCATED')) expect({ length, code }).toBeNull();
-    mutations++;
   }
 });
 
@@ -84,7 +80,6 @@ test('bytes after it: zeros, its own last section, itself', async () => {
   const tail = model.sections.at(-1) ?? Buffer.alloc(0);
   for (const more of [...[1, 2, 31, 32, 4095, 4096, 4097, 8192].map((n) => Buffer.alloc(n)), tail, bytes]) {
     expect(await outcome(() => check(Buffer.concat([bytes, more])))).toBe('ERR_SEAL_TRAILING');
-    mutations++;
   }
 });
 
@@ -97,7 +92,6 @@ test('every byte of the header left out, or there twice', async () => {
     ]) {
       const code = await outcome(() => check(file));
       if (!/^ERR_(SEAL|CBOR|COSE|POLICY)_/.test(code)) expect({ i, code }).toBeNull();
-      mutations++;
     }
   }
 });

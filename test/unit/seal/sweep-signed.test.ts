@@ -3,7 +3,7 @@
  * stranger. The owner may say much, but nobody's share opens for what it was not made for. Both readers are asked.
  */
 import { ed25519 } from '@noble/curves/ed25519.js';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { encode, type Item } from '../../reference/cbor.ts';
 import { open } from '../../reference/sealed.ts';
 import { OWNER, openFast, outcome, resigned, type Small, STRANGER, small } from './sweep-model.ts';
@@ -11,8 +11,6 @@ import { OWNER, openFast, outcome, resigned, type Small, STRANGER, small } from 
 const SHAPE = { files: [20, 0, 15], partSize: 18, brokers: 3, threshold: 2, recovery: true };
 const model = small(SHAPE);
 const other = small(SHAPE, 'other');
-let mutations = 0;
-afterAll(() => console.log(`signed sweep: ${mutations} mutations`));
 
 type Payload = Map<number, Item>;
 /** A copy, deep enough to edit. */
@@ -41,7 +39,6 @@ const alike = (code: string) => SAME[code] ?? code;
 
 /** What the toolkit says; the second reader must say the same. What opens must be the model. */
 async function judge(file: Buffer, by: 'recovery' | 'brokers', of: Small = model, owner?: Uint8Array): Promise<string> {
-  mutations++;
   const plain = new Uint8Array(file);
   const seeds = of.brokers.slice(0, of.threshold).map(({ seed }) => new Uint8Array(seed));
   const keys = by === 'recovery' ? { recovery: new Uint8Array(of.recovery.seed) } : { brokers: seeds };
