@@ -9,6 +9,7 @@ export const canAsk = (): boolean => process.stdin.isTTY === true && process.std
 /** Questions at this terminal. Ctrl-C and Ctrl-D throw `ERR_INTERRUPTED`. */
 export function terminalAsker(): Asker {
   return {
+    say: (text) => void process.stderr.write(`  ${printable(text)}\n`),
     text: ({ message, fallback, check }) =>
       ask((context) =>
         input(
@@ -40,7 +41,11 @@ export function terminalAsker(): Asker {
   };
 }
 
-const shown = ({ name, value }: { name: string; value: string }) => ({ name: printable(name), value });
+const shown = ({ name, value }: { name: string; value: string }) => ({
+  name: printable(name),
+  value,
+  short: printable(value || name),
+});
 
 interface Context {
   output: NodeJS.WriteStream;

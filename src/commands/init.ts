@@ -1,5 +1,6 @@
 import { Args, Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/base.ts';
+import { table } from '../cli/table.ts';
 import { printable } from '../core/printable.ts';
 
 export default class Init extends BaseCommand {
@@ -68,11 +69,19 @@ there is overwritten. Private keys are made in keys/ (0600, ignored by git).`;
       onProgress: this.onProgress,
     });
     this.log(`made the project ${result.name} in ${result.dir}`);
-    this.log(`  model  ${printable(result.model.path)}: ${printable(result.model.summary)}`);
-    for (const file of result.files) this.log(`  made   ${file}`);
-    for (const file of result.kept) this.log(`  kept   ${file}, which was there`);
+    const keys = result.files.filter((file) => file.startsWith('keys/') && file.endsWith('.key'));
+    const files = result.files.filter((file) => !file.startsWith('keys/'));
+    const kept = result.kept.map((file): [string, string] => ['kept', `${file}, which was there`]);
+    this.log(
+      table([
+        ['model', `${printable(result.model.path)}: ${printable(result.model.summary)}`],
+        ['files', files.join(', ')],
+        ['private', `${keys.join(', ')} (0600; git ignores them)`],
+        ...kept,
+      ]),
+    );
     for (const note of result.notes) this.note(`note: ${printable(note)}`);
-    this.log(`now, in ${result.dir}:\n`);
+    this.log(`\nnow, in ${result.dir} (its README says what they do):\n`);
     for (const command of result.commands) this.log(command);
     return result;
   }

@@ -2,6 +2,8 @@ import { usageError } from '../../core/errors.ts';
 
 /** Who answers where no flag did: a person at a terminal (src/cli/prompts.ts), or a test. */
 export interface Asker {
+  /** A line between questions. */
+  say(text: string): void;
   text(question: {
     message: string;
     fallback?: string | undefined;
@@ -37,6 +39,11 @@ export class Answers {
   constructor({ asker, yes }: { asker: Asker | undefined; yes: boolean }) {
     this.#asker = asker;
     this.#yes = yes;
+  }
+
+  /** To the person who is asked, if there is one. */
+  say(text: string): void {
+    if (!this.#yes) this.#asker?.say(text);
   }
 
   async get<T>(given: T | undefined, { flag, fallback, written, ask }: Question<T>): Promise<T> {

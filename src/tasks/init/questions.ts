@@ -48,6 +48,8 @@ export async function replies(options: InitOptions, dir: string, answers: Answer
   });
   const model = await look(path);
   const kind = runtimeOf(options.runtime, model);
+  const server = kind === 'onnx' ? '' : '; a program of yours is to serve it';
+  answers.say(`${model.summary}${server}`);
   const image = kind === 'onnx' ? undefined : await imageOf(options, dir, answers);
   const name = await answers.get(options.name, {
     flag: '--name',
@@ -112,7 +114,7 @@ async function imageOf({ image, command }: InitOptions, dir: string, answers: An
     flag: '--image',
     ask: (asker) =>
       asker.text({
-        message: 'Container image that serves it (docker-archive:FILE, oci-layout:DIR, oci:REGISTRY/NAME:TAG, dir:DIR)',
+        message: 'Its container image (docker-archive:FILE, oci:REGISTRY/NAME:TAG, ...)',
         check: (answer) => complaint(async () => parseReference(answer, '.')),
       }),
   });

@@ -28,10 +28,7 @@ const MIB = 1 << 20;
 export async function configText(plan: Plan): Promise<string> {
   const text = await render('enclave.toml', {
     ...{ name: toml(plan.name), version: toml(plan.version), targets: `[${plan.targets.map(toml).join(', ')}]` },
-    ...{
-      model: toml(plan.model.path),
-      owner: toml(plan.owner.public),
-    },
+    ...{ model: toml(plan.model.path), owner: toml(plan.owner.public) },
     ...{ kind: plan.kind, port: plan.port, image: plan.image === undefined ? '' : toml(plan.image) },
     command: plan.command === undefined ? '' : `[${plan.command.map(toml).join(', ')}]`,
     ...{ nitro: plan.targets.includes('nitro'), gramine: plan.targets.includes('gramine') },
