@@ -53,9 +53,9 @@ async function compareOpened(
     await compareFiles(part, tree, [x.index.nodes, y.index.nodes], around, detail);
     wholeArchive(part, tree);
   }
-  if (part.items.length + part.changes.length > 0) return;
+  if (part.items.length + part.causes.length > 0) return;
   part.context = (x.view && y.view ? await contextOf(x.view, y.view) : undefined) ?? undefined;
-  if (part.problems.length === 0 && x.view && y.view) {
+  if (part.context && part.problems.length === 0) {
     part.changes.push({ what: 'framing', a: null, b: null });
     const reason =
       'the entries are the same: padding, or the way in which numbers are written; another program wrote it';

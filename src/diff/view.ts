@@ -67,7 +67,7 @@ export const slice = (view: View, start: number, size: number): View => ({
 /** At most `most` bytes from `offset` on: fewer where the view ends. */
 export function readSome(view: View, offset: number, most: number): Buffer {
   const bytes = Buffer.alloc(Math.max(0, Math.min(most, view.size - offset)));
-  view.read(bytes, offset);
+  if (bytes.length > 0) view.read(bytes, offset);
   return bytes;
 }
 
