@@ -1,4 +1,4 @@
-import { SPDX } from '@cyclonedx/cyclonedx-library';
+import * as SPDX from '@cyclonedx/cyclonedx-library/SPDX';
 import { type Licence, named } from './spdx.ts';
 
 /** Different licences of one package; no honest one is near it. */

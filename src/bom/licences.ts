@@ -1,4 +1,4 @@
-import { Models } from '@cyclonedx/cyclonedx-library';
+import * as Models from '@cyclonedx/cyclonedx-library/Models';
 import type { LicenceDocument } from '../image/licence.ts';
 import { debianLicences } from './debian-copyright.ts';
 import type { LicenceStatement, StatedEntry } from './facts.ts';

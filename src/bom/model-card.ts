@@ -1,4 +1,4 @@
-import { Enums } from '@cyclonedx/cyclonedx-library';
+import * as Enums from '@cyclonedx/cyclonedx-library/Enums';
 import type { OnnxDescription, OnnxValue } from '../model/onnx-describe.ts';
 import { type BomFacts, PROPERTY } from './facts.ts';
 import { type Component, component } from './parts.ts';

@@ -1,5 +1,7 @@
-import { Enums, Models } from '@cyclonedx/cyclonedx-library';
+import * as Enums from '@cyclonedx/cyclonedx-library/Enums';
+import * as Models from '@cyclonedx/cyclonedx-library/Models';
 import { PackageURL } from 'packageurl-js';
+import { hex, sha256 } from '../core/bytes.ts';
 import { entryDigest } from '../image/fetch.ts';
 import type { FileEntry, GramineEntry, KernelEntry, OciEntry } from '../image/lock-file.ts';
 import { type BomFacts, type FoundPackage, PROPERTY, type StatedEntry } from './facts.ts';
@@ -51,8 +53,8 @@ const npmUrl = (name: string, version: string): string => {
 
 /** A package of the lock. `distro`: Debian's release, under which its security tracker lists it. */
 export function packageComponent(entry: StatedEntry): Component {
-  const { algorithm, hex } = entryDigest(entry);
-  const common = { version: entry.version, hash: [algorithm, hex] as [typeof algorithm, string] };
+  const { algorithm, hex: digest } = entryDigest(entry);
+  const common = { version: entry.version, hash: [algorithm, digest] as [typeof algorithm, string] };
   const licences = licencesOf(statementOf(entry));
   if (entry.kind === 'npm') {
     const purl = npmUrl(entry.name, entry.version);
@@ -65,6 +67,7 @@ export function packageComponent(entry: StatedEntry): Component {
     ...{ ...common, licences, purl, ref: purl },
     properties: [
       ['debian-suite', entry.suite],
+      ...copyrightDigest(entry),
       // pool/main/g/glibc/libc6_...: the source package, by which Debian reports vulnerabilities.
       ...(entry.path.split('/').length > 4
         ? [['debian-source', entry.path.split('/').at(-2)] as [string, string]]
@@ -72,6 +75,10 @@ export function packageComponent(entry: StatedEntry): Component {
     ],
   });
 }
+
+/** Which text a licence in prose refers to. */
+const copyrightDigest = ({ licence }: StatedEntry): [string, string][] =>
+  licence === null || 'link' in licence ? [] : [['copyright-sha256', hex(sha256(licence.bytes))]];
 
 /** What the toolkit puts into every image: the bundled packages are inside the program. */
 export function toolkitParts({ version, init, program, bundled }: BomFacts['toolkit'], nitro: boolean): Component[] {
@@ -130,10 +137,10 @@ export function gramineParts({ version, libpal, libsysdb }: GramineEntry): Compo
 
 /** The container image below a command, with the packages that are found in it. */
 export function containerComponent({ reference, digest, platform }: OciEntry, found: FoundPackage[]): Component {
-  const [algorithm, hex = ''] = digest.split(':');
+  const [algorithm, content = ''] = digest.split(':');
   return component(TYPE.Container, reference, {
     ref: `oci:${digest}`,
-    hash: [algorithm === 'sha512' ? 'sha512' : 'sha256', hex],
+    hash: [algorithm === 'sha512' ? 'sha512' : 'sha256', content],
     properties: [
       ['input', reference],
       ['platform', platform],

@@ -1,4 +1,4 @@
-import { SPDX } from '@cyclonedx/cyclonedx-library';
+import * as SPDX from '@cyclonedx/cyclonedx-library/SPDX';
 
 /** A licence as CycloneDX tells it: an SPDX id or expression where that is certain, else a name. */
 export type Licence = { id: string } | { expression: string } | { name: string };

@@ -1,4 +1,7 @@
-import { Enums, Models, Serialize, Spec } from '@cyclonedx/cyclonedx-library';
+import * as Enums from '@cyclonedx/cyclonedx-library/Enums';
+import * as Models from '@cyclonedx/cyclonedx-library/Models';
+import * as Serialize from '@cyclonedx/cyclonedx-library/Serialize';
+import * as Spec from '@cyclonedx/cyclonedx-library/Spec';
 import { hex, sha256 } from '../core/bytes.ts';
 import { CRYPTO_ASSETS, cryptoProperties } from './crypto-assets.ts';
 import type { BomFacts } from './facts.ts';
@@ -31,26 +34,28 @@ export function writeBom(facts: BomFacts): Buffer {
   if (model.disclosed?.onnx) extras.set(modelPart, { modelCard: modelCard(model.disclosed.onnx) });
   const targets = images.map(({ target }) => target);
   const assets = CRYPTO_ASSETS.filter(({ target }) => target === undefined || targets.includes(target)).map((asset) => {
-    const made = component(TYPE.CryptographicAsset, asset.name, {
-      ref: `crypto:${asset.name}`,
-      description: asset.use,
-    });
+    const { name, use, place, target } = asset;
+    const made = component(TYPE.CryptographicAsset, name, { ref: `crypto:${name}`, description: use });
     extras.set(made, { cryptoProperties: cryptoProperties(asset) });
-    return made;
+    return { made, place, target };
   });
+  const algorithms = assets.map(({ made }) => made);
 
   const imageParts = images.map((image) => imageComponent(image));
   const subject = component(TYPE.Application, project.name, {
     ...{ version: project.version, ref: 'project', components: [...imageParts, ...command] },
   });
-  const top = [...shared.both, ...shared.nitro, ...shared.gramine, modelPart, ...assets].sort((a, b) =>
+  const top = [...shared.both, ...shared.nitro, ...shared.gramine, modelPart, ...algorithms].sort((a, b) =>
     order(ref(a), ref(b)),
   );
   depend(subject, [...imageParts, modelPart]);
   for (const [i, image] of imageParts.entries()) {
-    depend(image, [...shared.both, ...(targets[i] === 'nitro' ? shared.nitro : shared.gramine), ...command]);
+    const vouching = assets.filter(({ place, target }) => place !== 'software-tee' && target === targets[i]);
+    const own = targets[i] === 'nitro' ? shared.nitro : shared.gramine;
+    depend(image, [...shared.both, ...own, ...command, ...vouching.map(({ made }) => made)]);
   }
-  depend(shared.program, [...shared.program.components, ...assets]);
+  const inside = assets.filter(({ place }) => place === 'software-tee');
+  depend(shared.program, [...shared.program.components, ...inside.map(({ made }) => made)]);
   for (const container of shared.both) if (container !== shared.program) depend(container, container.components);
 
   const bom = new Models.Bom({

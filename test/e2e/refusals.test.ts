@@ -350,7 +350,7 @@ describe('killed in the middle', () => {
       await killDuring(['build', digits, '--out', out], ms);
       expect(cli('verify', join(out, 'build.intoto.json')).code).toBe(0);
       ok(cli('build', digits, '--out', out));
-      expect(readdirSync(out).sort()).toEqual(['build.intoto.json', 'digits.eif', 'measurements.json']);
+      expect(readdirSync(out).sort()).toEqual(['bom.cdx.json', 'build.intoto.json', 'digits.eif', 'measurements.json']);
     },
   );
 

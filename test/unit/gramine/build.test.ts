@@ -14,6 +14,7 @@ const run = ({ dir: project, cacheDir, programPath }: TinyProject, more = {}) =>
   build({ project, cacheDir, programPath, ...more });
 const dist = (project: TinyProject, name = '') => join(project.dir, 'dist', name);
 const OUTPUTS = [
+  'bom.cdx.json',
   'build.intoto.json',
   'digits.gramine',
   'digits.manifest.sgx',
@@ -106,6 +107,7 @@ describe('a build for Nitro and Gramine', () => {
     rmSync(project.cacheDir, { recursive: true });
     await run(project, { targets: ['nitro'], out: join(project.dir, 'nitro') });
     expect(readdirSync(join(project.dir, 'nitro')).sort()).toEqual([
+      'bom.cdx.json',
       'build.intoto.json',
       'digits.eif',
       'measurements.json',

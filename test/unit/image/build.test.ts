@@ -20,7 +20,7 @@ import { build } from '../../../src/tasks/build/index.ts';
 import { asOrdinaryUser, isRoot } from '../../ordinary-user.ts';
 import { debEntry, sha256, type TinyProject, tinyProject } from './fixtures.ts';
 
-const OUTPUTS = ['build.intoto.json', 'digits.eif', 'measurements.json'];
+const OUTPUTS = ['bom.cdx.json', 'build.intoto.json', 'digits.eif', 'measurements.json'];
 const run = ({ dir: project, cacheDir, programPath }: TinyProject, more = {}) =>
   build({ project, cacheDir, programPath, ...more });
 const dist = (project: TinyProject, name = '') => join(project.dir, 'dist', name);
