@@ -27,7 +27,8 @@ const plain = floeDecrypt(key, aad, sealedIndex);
 
 /** The whole model with this index. */
 function withIndex(index: Uint8Array): Buffer {
-  const ciphertext = floeEncrypt(key, aad, index, (_, n) => new Uint8Array(n).fill(7));
+  const { header, state } = startEncryption(key, aad, undefined, Buffer.alloc(32, 7));
+  const ciphertext = concat(header, encryptSegment(state, index, 0, true));
   const payload = new Map(model.payload).set(7, [ciphertext.length, new Uint8Array(sha256(ciphertext))] as Item);
   return resigned(model, payload, undefined, [Buffer.from(pad(ciphertext)), ...model.sections.slice(2)]);
 }
