@@ -21,6 +21,7 @@ bison                   bison          the same
 bc                      bc             the same
 libelf-dev              /usr/include/gelf.h  the same
 xz-utils                xz             the same
+tmux                    tmux           a terminal to ask questions in
 python3-jinja2          /usr/lib/python3/dist-packages/jinja2  renders what our templates render
 debian-archive-keyring  /usr/share/keyrings/debian-archive-keyring.gpg  the keys for that
 '
