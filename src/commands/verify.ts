@@ -31,6 +31,10 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
       command: '<%= config.bin %> verify dist/build.intoto.json --key build.key.pub',
     },
     {
+      description: 'The same, and that its inputs give this image: built again, without a network, and compared',
+      command: '<%= config.bin %> verify dist/build.intoto.json --rebuild --inputs inputs',
+    },
+    {
       description: 'An answer: from this image, this model, to this request',
       command:
         '<%= config.bin %> verify receipt.cbor --evidence evidence.json --manifest dist/build.intoto.json --request request.json --response response.json --allow-simulated local',
@@ -108,6 +112,20 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
       description: "libpal.so that an SGX enclave's MRENCLAVE is computed with [default: of NAME.gramine]",
     }),
     'accept-debug': Flags.boolean({ description: 'a DEBUG enclave (SIGSTRUCT) will do; the verdict says so' }),
+    rebuild: Flags.boolean({
+      description: 'of a build manifest: build again from its lock, and compare measurements and bytes',
+    }),
+    project: Flags.string({
+      helpValue: 'DIR',
+      dependsOn: ['rebuild'],
+      description: "project to rebuild from (default: the directory above the manifest's, or the archive's own copy)",
+    }),
+    inputs: Flags.string({
+      helpValue: 'DIR',
+      dependsOn: ['rebuild'],
+      description: 'archive of inputs (build --save-inputs) to rebuild from: nothing is fetched',
+    }),
+    offline: Flags.boolean({ dependsOn: ['rebuild'], description: 'rebuild from the cache only' }),
     'allow-simulated': allowSimulated,
     html: Flags.string({ helpValue: 'FILE', description: 'write the verdict as one self-contained page, too' }),
   };
@@ -138,6 +156,10 @@ pass. Simulated evidence fails unless --allow-simulated names its root, and the 
       policy: flags.policy,
       libpal: flags.libpal,
       acceptDebug: flags['accept-debug'],
+      rebuild: flags.rebuild || undefined,
+      project: flags.project,
+      inputs: flags.inputs,
+      offline: flags.offline,
       allowSimulated: flags['allow-simulated'] ?? [],
       onAttachment: (index, attachment) => attachments.set(index, [...(attachments.get(index) ?? []), attachment]),
       onProgress: this.onProgress,

@@ -2,8 +2,8 @@ import type { KeyObject } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { readSmallFile } from '../../core/files.ts';
-import type { OnProgress } from '../../core/progress.ts';
 import { bundlePath } from '../../manifest/bundle.ts';
+import { MEASUREMENTS_FILE } from '../../manifest/measurements.ts';
 import { MAX_MANIFEST } from '../image.ts';
 import { verifyBuildManifest } from './build-manifest.ts';
 import { type Context, need, readContext, sealedTrust } from './context.ts';
@@ -52,11 +52,11 @@ async function verifyFile(file: string, kind: Kind, options: Attaching, context:
   const moment = context.trust.at ?? context.trust.now;
   switch (kind) {
     case 'build-manifest':
-      await verifyManifestFile(file, context.key.signer, findings, moment, onProgress);
+      await verifyManifestFile(file, context.key.signer, findings, moment, options);
       break;
     case 'manifest-signature': {
       const signed = await signedManifest(file, context.key.signer, findings);
-      if (signed) await verifyBuildManifest(signed.path, signed.statement, findings, moment, onProgress);
+      if (signed) await verifyManifestBytes(signed.path, signed.statement, findings, moment, options);
       break;
     }
     case 'model-signature': {
@@ -103,13 +103,30 @@ async function verifyManifestFile(
   signer: KeyObject | undefined,
   findings: Findings,
   moment: Date,
-  onProgress?: OnProgress,
+  options: VerifyOptions,
 ): Promise<void> {
   const bytes = await readSmallFile(file, 'build manifest', MAX_MANIFEST);
   if (signer) await manifestSignature(file, bytes, signer, findings);
   else findings.notChecked.push(unsigned(file));
-  await verifyBuildManifest(file, bytes, findings, moment, onProgress);
+  await verifyManifestBytes(file, bytes, findings, moment, options);
 }
+
+async function verifyManifestBytes(
+  file: string,
+  bytes: Buffer,
+  findings: Findings,
+  moment: Date,
+  options: VerifyOptions,
+): Promise<void> {
+  await verifyBuildManifest(file, bytes, findings, moment, options.onProgress);
+  if (options.rebuild) await (await import('./rebuild.ts')).verifyRebuild(file, bytes, options, findings);
+  else findings.notChecked.push(...NOT_REBUILT);
+}
+
+const NOT_REBUILT = [
+  `the parts and files that ${MEASUREMENTS_FILE} lists: it only explains the registers (--rebuild checks them)`,
+  'that its inputs give these outputs: --rebuild builds them again and compares (docs/reproduce.md)',
+];
 
 const unsigned = (manifest: string): string =>
   existsSync(bundlePath(manifest))

@@ -31,6 +31,15 @@ export interface VerifyOptions {
   /** Of an SGX enclave: its libpal.so, and whether a DEBUG one will do. */
   libpal?: string | undefined;
   acceptDebug?: boolean | undefined;
+  /** Build again from the lock of a manifest: with the project of this directory, or an archive of inputs. */
+  rebuild?: boolean | undefined;
+  project?: string | undefined;
+  inputs?: string | undefined;
+  /** A rebuild fetches nothing. */
+  offline?: boolean | undefined;
+  /** For tests: see RebuildOptions. */
+  cacheDir?: string | undefined;
+  programPath?: string | undefined;
   allowSimulated: string[];
   /** Is given the bytes of evidence and receipts as they were judged; `index` is the result's. */
   onAttachment?: ((index: number, attachment: Attachment) => void) | undefined;

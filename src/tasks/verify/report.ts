@@ -2,6 +2,7 @@ import type { Tee } from '../../attest/index.ts';
 import { allPass, type Check, fail, pass } from '../../core/check.ts';
 import { AtomaError, EXIT } from '../../core/errors.ts';
 import type { EvidenceFacts } from './facts.ts';
+import type { RebuildReport } from './rebuild.ts';
 
 export const KINDS = [
   'build-manifest',
@@ -42,6 +43,8 @@ export interface FileResult {
   notChecked: string[];
   /** What the evidence says that was verified, as a file or for a receipt. */
   evidence?: EvidenceFacts;
+  /** Of a build manifest, with --rebuild, once it was built. */
+  rebuild?: RebuildReport;
 }
 
 /** By what everything was judged: the flags as they were given (files by their paths), and the clocks. ISO 8601. */
@@ -73,6 +76,7 @@ export class Findings {
   readonly notChecked: string[] = [];
   simulated = false;
   evidence: EvidenceFacts | undefined;
+  rebuild: RebuildReport | undefined;
 
   add(...checks: Check[]): void {
     this.checks.push(...checks);
@@ -100,7 +104,7 @@ export class Findings {
   result(file: string, kind: Kind): FileResult {
     // No check at all is no verdict: an empty list must never read as a pass.
     const good = allPass(this.checks) && this.checks.some((c) => c.status === 'pass');
-    const { checks, notChecked, simulated, evidence } = this;
+    const { checks, notChecked, simulated, evidence, rebuild } = this;
     return {
       file,
       kind,
@@ -110,6 +114,7 @@ export class Findings {
       checks,
       notChecked,
       ...(evidence === undefined ? {} : { evidence }),
+      ...(rebuild === undefined ? {} : { rebuild }),
     };
   }
 }

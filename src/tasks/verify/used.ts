@@ -26,6 +26,9 @@ const FLAGS = {
   policy: '--policy',
   libpal: '--libpal',
   acceptDebug: '--accept-debug',
+  rebuild: '--rebuild',
+  project: '--project',
+  inputs: '--inputs',
 } as const;
 type Demand = keyof typeof FLAGS;
 const OF_EVIDENCE: Demand[] = [
@@ -39,10 +42,11 @@ const OF_EVIDENCE: Demand[] = [
 ];
 const OF_ENCLAVES: Demand[] = ['manifest', 'expect', 'libpal', 'acceptDebug'];
 const OF_RECEIPTS: Demand[] = ['request', 'response', 'nonce', 'maxAge'];
+const OF_MANIFESTS: Demand[] = ['key', 'rebuild', 'project', 'inputs'];
 /** What is looked at for each kind of file. */
 export const READS: Record<Kind | 'receipt by key', Demand[]> = {
-  'build-manifest': ['key'],
-  'manifest-signature': ['key'],
+  'build-manifest': OF_MANIFESTS,
+  'manifest-signature': OF_MANIFESTS,
   'model-signature': ['key'],
   eif: ['manifest', 'expect'],
   'gramine-manifest': OF_ENCLAVES,
