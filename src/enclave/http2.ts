@@ -206,27 +206,43 @@ export function call(session: ClientHttp2Session, options: CallOptions): Promise
   });
 }
 
-/** Reads exactly as many bytes as asked for; null where the stream ends before. One reader at a time. */
-export function exactReader(stream: ClientHttp2Stream): (length: number) => Promise<Buffer | null> {
+/**
+ * Fills the memory that it is given; false where the stream ends before. One reader at a time. Chunks are copied as they come: to have the
+ * stream gather a megabyte costs a new one each time, and the garbage collector with it.
+ */
+export function exactReader(stream: ClientHttp2Stream): (into: Uint8Array) => Promise<boolean> {
+  const chunks: Buffer[] = [];
   let ended = false;
   let wake = () => {};
+  stream.pause();
+  stream.on('data', (chunk: Buffer) => {
+    chunks.push(chunk);
+    wake();
+  });
   for (const event of ['end', 'close', 'error']) {
     stream.on(event, () => {
       ended = true;
       wake();
     });
   }
-  // Listening again for each read would make the stream announce what it holds already, for ever.
-  stream.on('readable', () => wake());
-  return async (length) => {
-    for (;;) {
-      const more = new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-      const bytes: Buffer | null = stream.read(length);
-      if (bytes !== null) return bytes.length === length ? bytes : null;
-      if (ended) return null;
-      await more;
+  return async (into) => {
+    for (let at = 0; at < into.length; ) {
+      const chunk = chunks.shift();
+      if (chunk === undefined) {
+        if (ended) return false;
+        const more = new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+        stream.resume();
+        await more;
+        continue;
+      }
+      const run = chunk.subarray(0, into.length - at);
+      into.set(run, at);
+      at += run.length;
+      if (run.length < chunk.length) chunks.unshift(chunk.subarray(run.length));
     }
+    stream.pause();
+    return true;
   };
 }

@@ -6,6 +6,8 @@ import { call, exactReader } from './http2.ts';
 export interface ModelStream {
   size: number;
   read(offset: number, length: number): Promise<Uint8Array>;
+  /** Fills `into` from `offset`. */
+  readInto(offset: number, into: Uint8Array): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -29,16 +31,21 @@ export async function openModelStream(session: ClientHttp2Session): Promise<Mode
     at = offset;
     return exactReader(stream);
   };
+  const readInto = async (offset: number, into: Uint8Array): Promise<void> => {
+    const { length } = into;
+    if (length === 0) return;
+    if (next === undefined || offset !== at) next = restart(offset);
+    if (!(await next(into))) {
+      throw usageError('ERR_SEAL_TRUNCATED', `the sealed model ended within the ${length} bytes at ${offset}`);
+    }
+    at += length;
+  };
   return {
     size,
+    readInto,
     async read(offset, length) {
-      if (length === 0) return new Uint8Array(0);
-      if (next === undefined || offset !== at) next = restart(offset);
-      const bytes = await next(length);
-      if (bytes === null) {
-        throw usageError('ERR_SEAL_TRUNCATED', `the sealed model ended within the ${length} bytes at ${offset}`);
-      }
-      at += length;
+      const bytes = Buffer.allocUnsafe(length);
+      await readInto(offset, bytes);
       return bytes;
     },
     async close() {

@@ -9,18 +9,18 @@ import {
   decryptSegmentInto,
   FLOE,
   FLOE_HEADER_LENGTH,
+  type FloeState,
   floeLength,
-  SEGMENT_OVERHEAD,
-  segmentCount,
-  segmentPlain,
   startDecryption,
 } from './floe.ts';
 import { headerLength, type ParsedHeader, PREFIX_LENGTH, pad, parseHeader, sealedSize } from './header.ts';
 import { decodeIndex, type IndexFile, type SealIndex } from './index-part.ts';
 import { checkContentKey, indexAad, indexKey, partAad } from './secrets.ts';
-import type { ByteSource } from './source.ts';
+import { type ByteSource, readInto } from './source.ts';
+import { checkPadding, MAX_STEP, type Step, segmentOf, stepLength, steps } from './steps.ts';
 
 export { type ByteSource, fileSource } from './source.ts';
+export { partOffsets } from './steps.ts';
 export type { IndexFile, SealIndex };
 
 /**
@@ -46,16 +46,6 @@ export async function readHeader(source: ByteSource): Promise<ParsedHeader> {
     throw usageError('ERR_SEAL_TRAILING', `expected a sealed model of ${size} bytes, found ${source.size}`);
   }
   return parsed;
-}
-
-/** Where each part begins in the file, in order. */
-export function partOffsets({ header, payloadOffset }: ParsedHeader): number[] {
-  let at = payloadOffset + pad(header.index.length);
-  return header.parts.map((part) => {
-    const offset = at;
-    at += pad(part.length);
-    return offset;
-  });
 }
 
 /** Checks the index against the digest in the header; needs no key. Throws `ERR_SEAL_TAMPERED` (exit 3), `ERR_SEAL_PADDING`. */
@@ -91,8 +81,8 @@ export async function openIndex(source: ByteSource, parsed: ParsedHeader, ck: Ui
 }
 
 /**
- * Decrypts everything into `sink`, in this thread, reading the source in order. Every segment is authenticated before it is handed
- * on, every file's digest is checked when it ends, all padding is checked. Returns the model digest (hex), computed from what was
+ * Decrypts everything into `sink`, in this thread, reading the source in order and one step ahead. Every segment is authenticated before it
+ * is handed on, every file's digest is checked when it ends, all padding is checked. Returns the model digest (hex), computed from what was
  * decrypted. Throws `ERR_SEAL_TAMPERED`, `ERR_SEAL_DIGEST` (exit 3), `ERR_SEAL_PADDING`, `ERR_SEAL_TRUNCATED` (exit 2).
  */
 export async function extract(
@@ -106,32 +96,55 @@ export async function extract(
   checkContentKey(parsed.header, ck);
   const total = index.files.reduce((sum, file) => sum + file.size, 0);
   const writer = new FileWriter(index, sink);
-  const offsets = partOffsets(parsed);
-  const full = segmentPlain();
-  const buffer = Buffer.allocUnsafeSlow(
-    index.parts.reduce((most, { length }) => Math.min(full, Math.max(most, length)), 0),
-  );
   let done = 0;
-  for (const [i, part] of index.parts.entries()) {
-    let at = offsets[i] ?? 0;
-    const state = startDecryption(part.key, partAad(part.id, part.length), await source.read(at, FLOE_HEADER_LENGTH));
-    at += FLOE_HEADER_LENGTH;
-    const count = segmentCount(part.length);
-    for (let position = 0; position < count; position++) {
-      const final = position === count - 1;
-      const length = SEGMENT_OVERHEAD + (final ? part.length - position * full : full);
-      const size = decryptSegmentInto(buffer, state, await source.read(at, length), position, final);
-      at += length;
-      await writer.write(buffer.subarray(0, size));
-      done += size;
-      onProgress?.({ phase: 'opening the model', done, total });
+  let state: FloeState | undefined;
+  for await (const { step, bytes } of readSteps(source, parsed, index)) {
+    const part = index.parts[step.part];
+    if (!part) throw new RangeError('no such part');
+    if (step.position === 0) {
+      state = startDecryption(part.key, partAad(part.id, part.length), bytes.subarray(0, FLOE_HEADER_LENGTH));
     }
-    const ciphertext = floeLength(part.length);
-    if (!isZero(await source.read(at, pad(ciphertext) - ciphertext))) throw paddingError(`part ${i + 1}`);
+    if (!state) throw new RangeError('a part without a beginning');
+    const size = decryptSegmentInto(bytes, state, segmentOf(bytes, step), step.position, step.final);
+    checkPadding(bytes, step);
+    await writer.write(bytes.subarray(0, size));
+    done += size;
+    onProgress?.({ phase: 'opening the model', done, total });
   }
   await writer.finish();
-  return { digest: modelDigest(index.files.map((f) => ({ name: f.path, sha256: hex(f.sha256) }))) };
+  return { digest: digestOf(index) };
 }
+
+/** While one step is worked on, the next is being read. The bytes are the taker's until it asks for more. */
+async function* readSteps(
+  source: ByteSource,
+  parsed: ParsedHeader,
+  index: SealIndex,
+): AsyncGenerator<{ step: Step; bytes: Buffer }> {
+  const most = index.parts.reduce((size, { length }) => Math.min(MAX_STEP, Math.max(size, length + 8192)), 0);
+  let [free, other] = [Buffer.allocUnsafeSlow(most), Buffer.allocUnsafeSlow(most)];
+  const read = (step: Step) => {
+    const bytes = free.subarray(0, stepLength(step));
+    [free, other] = [other, free];
+    const ready = readInto(source, step.at, bytes);
+    // Asked about later; until then it is nobody's.
+    ready.catch(() => {});
+    return { step, bytes, ready };
+  };
+  let ahead: ReturnType<typeof read> | undefined;
+  for (const step of steps(parsed, index.parts)) {
+    const current = ahead;
+    await current?.ready;
+    ahead = read(step);
+    if (current) yield current;
+  }
+  await ahead?.ready;
+  if (ahead) yield ahead;
+}
+
+/** The model digest (hex) of files whose digests were checked. */
+export const digestOf = (index: SealIndex): string =>
+  modelDigest(index.files.map((f) => ({ name: f.path, sha256: hex(f.sha256) })));
 
 /** Cuts the payload into files and checks each. */
 class FileWriter {
