@@ -22,7 +22,8 @@ export async function compareGramine(
 ): Promise<PartDiff[]> {
   const parts: PartDiff[] = [];
   const [x, y] = [manifestSource(a), manifestSource(b)];
-  if (x || y) parts.push(await compareManifests(emptyPart('manifest', MEASURED, x, y), a, b, around, detail));
+  // A measurement alone has no parts.
+  if (x && y) parts.push(await compareManifests(emptyPart('manifest', MEASURED, x, y), a, b, around, detail));
   if (a.areas && b.areas) {
     for (const name of new Set([...a.areas.keys(), ...b.areas.keys()])) {
       if (name !== 'manifest') parts.push(await compareAreas(name, a.areas.get(name), b.areas.get(name), around));
