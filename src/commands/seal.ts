@@ -25,6 +25,10 @@ Measurements are recomputed from the images beside the manifest, and the model m
       helpValue: 'BUILD.pub',
       description: 'who must have signed the manifest; images that are not beside it are then believed',
     }),
+    'model-key': Flags.string({
+      helpValue: 'BUILD.pub',
+      description: 'who must have signed the model: its model.sig is checked before it is sealed',
+    }),
     'trust-manifest': Flags.boolean({
       exclusive: ['manifest-key'],
       description: 'believe the manifest, as it is, about images that are not beside it',
@@ -54,6 +58,7 @@ Measurements are recomputed from the images beside the manifest, and the model m
       model: args.model,
       manifest: flags.manifest,
       manifestKey: flags['manifest-key'],
+      modelKey: flags['model-key'],
       trustManifest: flags['trust-manifest'],
       ownerKey: flags.sign,
       brokers: flags.to,

@@ -1,3 +1,4 @@
+import { negativeError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { readEcPublicKey } from '../keys/ec.ts';
@@ -23,4 +24,15 @@ export async function verifyModel(options: {
     policy: { now: new Date().toISOString(), flags: { '--key': [options.key], '--signature': [signature] } },
     results: [result],
   };
+}
+
+/** `seal --model-key`: throws `ERR_MODEL_SIGNATURE` (exit 3), which names what is wrong, unless `key` signed this model. */
+export async function requireSignedModel(model: string, key: string, onProgress?: OnProgress): Promise<void> {
+  const { verdict, results } = await verifyModel({ model, key, ...(onProgress ? { onProgress } : {}) });
+  if (verdict === 'pass') return;
+  const wrong = results.flatMap(({ checks }) => checks).find(({ status }) => status === 'fail');
+  const why = `${wrong?.id}${wrong?.detail === undefined ? '' : `: ${wrong.detail}`}`;
+  throw negativeError('ERR_MODEL_SIGNATURE', `the model is not the one that the key ${key} signed (${why})`, {
+    hint: '`atoma-tee model verify` says everything that is wrong with it',
+  });
 }

@@ -6,6 +6,7 @@ import type { OnProgress } from '../core/progress.ts';
 import { keyId, readOwnerPrivateKey, readXWingPrivateKey, readXWingPublicKey } from '../keys/keys.ts';
 import { sealModel } from '../seal/index.ts';
 import type { ImageConfig } from './image.ts';
+import { requireSignedModel } from './model-verify.ts';
 import { commonConfig, type PolicyWishes, releasePolicy, warnings } from './release-policy.ts';
 import { loadOrBelieve } from './stated-images.ts';
 
@@ -17,6 +18,8 @@ export interface SealOptions extends PolicyWishes {
   manifestKey?: string | undefined;
   trustManifest?: boolean | undefined;
   ownerKey: string;
+  /** Public key (path) of who must have signed the model; its model.sig is one of its files. */
+  modelKey?: string | undefined;
   brokers: string[];
   recovery?: string | undefined;
   out: string;
@@ -42,6 +45,7 @@ export async function seal(options: SealOptions) {
   const config = commonConfig(images);
   requireOwner(config, owner.publicRaw);
   const policy = await releasePolicy(images, options);
+  if (options.modelKey !== undefined) await requireSignedModel(options.model, options.modelKey, options.onProgress);
   const sealed = await sealModel({
     model: options.model,
     policy,
