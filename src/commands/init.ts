@@ -69,14 +69,14 @@ there is overwritten. Private keys are made in keys/ (0600, ignored by git).`;
       onProgress: this.onProgress,
     });
     this.log(`made the project ${result.name} in ${result.dir}`);
-    const keys = result.files.filter((file) => file.startsWith('keys/') && file.endsWith('.key'));
+    const keys = result.files.filter((file) => file.endsWith('.key'));
     const files = result.files.filter((file) => !file.startsWith('keys/'));
     const kept = result.kept.map((file): [string, string] => ['kept', `${file}, which was there`]);
     this.log(
       table([
         ['model', `${printable(result.model.path)}: ${printable(result.model.summary)}`],
         ['files', files.join(', ')],
-        ['private', `${keys.join(', ')} (0600; git ignores them)`],
+        ['keys', `in keys/: ${keys.map((file) => file.slice('keys/'.length)).join(', ')} (0600; git ignores them)`],
         ...kept,
       ]),
     );

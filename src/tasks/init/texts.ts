@@ -70,8 +70,9 @@ export function commands({ name, model, owner, targets }: Plan): string[] {
       '--receipt receipt.cbor --evidence evidence.json --response response.json',
     ],
     [
-      'atoma-tee verify receipt.cbor --evidence evidence.json --manifest dist/build.intoto.json',
-      '--request request.json --response response.json --allow-simulated local',
+      'atoma-tee verify receipt.cbor --evidence evidence.json',
+      '--manifest dist/build.intoto.json --request request.json',
+      '--response response.json --allow-simulated local',
     ],
   ];
   return lines.map((parts) => parts.join(' \\\n  '));
