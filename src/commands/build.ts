@@ -2,7 +2,7 @@ import { Args, Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/base.ts';
 import { measurementRows } from '../cli/measurement.ts';
 import { size, table } from '../cli/table.ts';
-import type { MeasurementDifference } from '../manifest/compare-measurements.ts';
+import type { CheckDetails } from '../tasks/build/check.ts';
 
 export default class Build extends BaseCommand {
   static override summary = 'Build the enclave images of a project, byte for byte reproducibly.';
@@ -97,9 +97,10 @@ export default class Build extends BaseCommand {
     if (error instanceof AtomaError && error.code === 'ERR_BUILD_CHECK') {
       const { differenceLine } = await import('../manifest/compare-measurements.ts');
       const { printable } = await import('../core/printable.ts');
-      const { differences, omitted } = error.details as { differences: MeasurementDifference[]; omitted: number };
+      const { differences, omitted, diff } = error.details as unknown as CheckDetails;
       for (const difference of differences) this.log(printable(differenceLine(difference)));
       if (omitted > 0) this.log(`and ${omitted} more`);
+      if (diff) this.log(`\n${(await import('../report/diff-tree.ts')).diffTree(diff)}`);
     }
     throw error;
   }

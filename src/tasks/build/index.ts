@@ -123,7 +123,8 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
   const staging = await stagingFor(out);
   try {
     const { images, content, documents } = await writeImages(staging.path, inputs, targets, signers, lockDigest);
-    if (expected !== undefined) await requireExpected(staging.path, expected, options.targets);
+    if (options.check !== undefined && expected)
+      await requireExpected(staging.path, options.check, expected, options.targets);
     if (options.saveInputs !== undefined) await saveInputs(options.saveInputs, inputs, lockBytes);
     const signature = signer && (await signManifestIn(staging.path, signer));
     await publish(staging, out, outputs(images, [...(signature ? [signature] : []), ...documents]));

@@ -2,9 +2,11 @@ import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compare, fail, pass, skipped } from '../../core/check.ts';
+import { AtomaError } from '../../core/errors.ts';
 import { readSmallFile } from '../../core/files.ts';
 import type { OnProgress } from '../../core/progress.ts';
 import { temporary } from '../../core/temporary.ts';
+import type { DiffReport } from '../../diff/index.ts';
 import { Cache } from '../../image/cache.ts';
 import { importInputs } from '../../image/inputs-archive-read.ts';
 import { loadToolkit, requireToolkit } from '../../image/toolkit.ts';
@@ -19,6 +21,7 @@ import { MEASUREMENTS_FILE, type Measurements, parseMeasurements } from '../../m
 import { MANIFEST_FILE, parseStatement, type Statement } from '../../manifest/statement.ts';
 import { type ImageInputs, type Target, usedInputs } from '../build/content.ts';
 import { type Signers, writeImages } from '../build/write.ts';
+import { diff } from '../diff.ts';
 import { besideManifest, gramineSubject, isGramine, isNitro, MAX_MANIFEST, nitroSubject } from '../image.ts';
 import { sigstructName } from './gramine-image.ts';
 import { compareOutput, type RebuiltOutput } from './rebuild-compare.ts';
@@ -43,8 +46,10 @@ export interface RebuildReport {
   /** Every byte of every output, with the signatures that were there. */
   byteEqual: boolean;
   outputs: RebuiltOutput[];
-  /** Registers, parts and files that differ from the manifest's, the most telling first. */
+  /** Registers, parts and files that differ from those that measurements.json lists, the most telling first. */
   differences: MeasurementDifference[];
+  /** What `atoma-tee diff` says of the two builds, where bytes differ and both can be read: A is what was there, B the rebuild. */
+  diff?: DiffReport;
 }
 
 /** So many are told. */
@@ -182,13 +187,50 @@ async function judge(manifest: string, statement: Statement, out: string, findin
     );
   }
   const byteEqual = outputs.every(({ equal }) => equal);
-  const first = differences.find(({ kind }) => kind === 'file');
+  const explained = byteEqual ? undefined : await explain(manifest, join(out, MANIFEST_FILE));
+  const first = byteEqual ? null : (firstItem(explained) ?? listedFile(differences));
   findings.add(
     verdict('rebuild.measurement-equal', measurementEqual, 'the registers of every image'),
     verdict('rebuild.byte-equal', byteEqual, 'every byte of every output, signatures set aside'),
-    ...(first ? [fail('rebuild.first-file', { detail: differenceLine(first) })] : []),
+    ...(first ? [fail('rebuild.first-file', { detail: first })] : []),
   );
-  findings.rebuild = { measurementEqual, byteEqual, outputs, differences: differences.slice(0, TOLD) };
+  const told = differences.slice(0, TOLD);
+  findings.rebuild = {
+    measurementEqual,
+    byteEqual,
+    outputs,
+    differences: told,
+    ...(explained ? { diff: explained } : {}),
+  };
+}
+
+/** Undefined where one of the two is nothing that can be compared file by file: that it differs is known by then. */
+async function explain(theirs: string, ours: string): Promise<DiffReport | undefined> {
+  try {
+    return await diff({ a: theirs, b: ours });
+  } catch (error) {
+    if (error instanceof AtomaError) return undefined;
+    throw error;
+  }
+}
+
+/** The first file, or else part, that the bytes of an image differ in: "nitro ramdisk1 rootfs/app/program.mjs: content, first at byte 12". */
+function firstItem(report: DiffReport | undefined): string | null {
+  for (const { target, parts } of report?.images ?? []) {
+    const part = parts.find(({ status }) => status === 'different');
+    if (part === undefined) continue;
+    const [item] = part.items;
+    const { changes, context } = item ?? part;
+    const what = changes.map(({ what }) => what).join(', ') || 'content';
+    const at = context ? `, first at byte ${context.offset}` : '';
+    return `${[target, part.name, ...(item ? [item.path] : [])].join(' ')}: ${what}${at}`;
+  }
+  return null;
+}
+
+function listedFile(differences: MeasurementDifference[]): string | null {
+  const found = differences.find(({ kind }) => kind === 'file');
+  return found ? differenceLine(found) : null;
 }
 
 const verdict = (id: string, good: boolean, what: string) =>
