@@ -45,10 +45,12 @@ function recordPackages({ outputs }: Metafile): void {
     const [directory] = /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path) ?? [];
     return directory !== undefined && bytesInOutput > 0 ? [directory] : [];
   });
-  const packages = [...new Set(directories)].sort().map((directory) => {
+  const manifests = [...new Set(directories)].sort().map((directory) => {
     const { name, version, license } = JSON.parse(readFileSync(join(root, directory, 'package.json'), 'utf8'));
     return { name, version, license };
   });
+  // One version can lie in several places.
+  const packages = [...new Map(manifests.map((each) => [`${each.name}@${each.version}`, each])).values()];
   const program = createHash('sha256')
     .update(readFileSync(join(root, 'dist/enclave/program.mjs')))
     .digest('hex');

@@ -88,11 +88,13 @@ export function toolkitParts({ version, init, program, bundled }: BomFacts['tool
     const hash: ['sha256', string] = ['sha256', sha256];
     return component(TYPE.Application, name, { version, ref: purl, purl, hash, licences, description, components });
   };
-  const inside = bundled.map(({ name, version, license }) => {
-    const purl = npmUrl(name, version);
-    const licences = licencesOf({ kind: 'npm', text: license });
-    return component(TYPE.Library, name, { version, purl, ref: `program/${purl}`, licences });
-  });
+  const inside = bundled
+    .map(({ name, version, license }) => {
+      const purl = npmUrl(name, version);
+      const licences = licencesOf({ kind: 'npm', text: license });
+      return component(TYPE.Library, name, { version, purl, ref: `program/${purl}`, licences });
+    })
+    .sort((a, b) => order(a.purl ?? '', b.purl ?? ''));
   return [
     own('enclave program', 'dist/enclave/program.mjs', program, 'one file: what is in it comes bundled', inside),
     ...(nitro ? [own('init', 'templates/nitro/init', init, 'the first process of the enclave')] : []),
