@@ -1,4 +1,4 @@
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -8,7 +8,7 @@ import { resolveContainer } from '../../../src/oci/index.ts';
 import { build } from '../../../src/tasks/build/index.ts';
 import { diff } from '../../../src/tasks/diff.ts';
 import { gramineProject } from '../gramine/project.ts';
-import { debEntry, makeTar, type TinyProject, temporaryDirectory, tinyProject } from '../image/fixtures.ts';
+import { debEntry, makeTar, sha256, type TinyProject, temporaryDirectory, tinyProject } from '../image/fixtures.ts';
 import { Blobs } from '../oci/images.ts';
 import { causeIds, itemOf, partOf, writeJson } from './fixtures.ts';
 
@@ -124,27 +124,37 @@ describe('a manifest for Gramine', () => {
     });
   });
 
-  test('a trusted file elsewhere, or not the measured one, is never shown', async () => {
-    const a = await built();
-    const dir = temporaryDirectory();
-    const secret = join(dir, 'secret');
-    writeFileSync(secret, 'the secret');
-    const manifest = (sha256: string) =>
-      readFileSync(join(a, 'digits.manifest.sgx'), 'utf8').replace(
-        '[[sgx.trusted_files]]',
-        ['secret', `${secret}`, '../secret']
-          .map((uri) => `[[sgx.trusted_files]]\nuri = "file:${uri}"\nsha256 = "${sha256}"\n`)
-          .join('\n') + '\n[[sgx.trusted_files]]',
-      );
-    for (const name of ['a', 'b']) {
-      mkdirSync(join(dir, name));
-      writeFileSync(join(dir, name, 'secret'), `another ${name}`);
-      writeFileSync(join(dir, name, 'x.manifest.sgx'), manifest(name.repeat(64)));
-    }
-    const report = await diff({ a: join(dir, 'a/x.manifest.sgx'), b: join(dir, 'b/x.manifest.sgx') });
-    const items = partOf(report, 'manifest').items.filter(({ path }) => path.includes('secret'));
-    expect(items).toHaveLength(3);
-    for (const item of items) expect(item.context).toBeUndefined();
+  test('a trusted file elsewhere, behind a link, or not the measured one, is never shown', async () => {
+    const text = readFileSync(join(await built(), 'digits.manifest.sgx'), 'utf8');
+    const root = temporaryDirectory();
+    const side = (name: string): string => {
+      const dir = join(root, name, 'build');
+      mkdirSync(dir, { recursive: true });
+      const secret = join(root, name, 'secret');
+      writeFileSync(secret, `the secret ${name}`);
+      writeFileSync(join(dir, 'changed'), `changed ${name}`);
+      writeFileSync(join(dir, 'measured'), `measured ${name}`);
+      symlinkSync(secret, join(dir, 'link'));
+      const entry = (uri: string, content: string) =>
+        `[[sgx.trusted_files]]\nuri = "file:${uri}"\nsha256 = "${sha256(content)}"\n\n`;
+      const entries = [
+        ...['../secret', 'link', '/proc/self/cwd/secret'].map((uri) => entry(uri, `the secret ${name}`)),
+        entry('changed', `something else ${name}`),
+        entry('measured', `measured ${name}`),
+      ];
+      const path = join(dir, 'x.manifest.sgx');
+      writeFileSync(path, text.replace('[[sgx.trusted_files]]', `${entries.join('')}[[sgx.trusted_files]]`));
+      return path;
+    };
+    const report = await diff({ a: side('a'), b: side('b') });
+    const shown = partOf(report, 'manifest').items.map(({ path, context }) => [path, context !== undefined]);
+    expect(shown).toEqual([
+      ['file:../secret', false],
+      ['file:link', false],
+      ['file:/proc/self/cwd/secret', false],
+      ['file:changed', false],
+      ['file:measured', true],
+    ]);
     expect(JSON.stringify(report)).not.toContain('the secret');
     expect(report.notes.join()).toContain('no libpal.so');
   });
