@@ -45,7 +45,8 @@ async function ask(dir: string): Promise<Record<string, unknown>> {
   // npm derives its global configuration from the node that runs it: ours, when first on the PATH, is the wrong one.
   const ours = dirname(process.execPath);
   const PATH = (process.env.PATH ?? '').split(':').filter((entry) => entry !== ours);
-  const result = await execa('npm', ['config', 'list', '-l', '--json'], {
+  // It would keep a log of the question.
+  const result = await execa('npm', ['config', 'list', '-l', '--json', '--logs-max=0'], {
     cwd: dir,
     env: { ...process.env, PATH: PATH.join(':') },
     extendEnv: false,
