@@ -12,17 +12,21 @@ export function findingsTable({ ready, sections }: DoctorReport, columns: number
   const names = sections.flatMap(({ findings }) => findings.map(({ name }) => name.length));
   const width = Math.max(...names);
   const lines = sections.flatMap(({ title, findings }) => [
-    ansis.bold(title),
+    ...wrap(title, columns).map((line) => ansis.bold(line)),
     ...findings.flatMap((finding) => rows(finding, width, columns)),
     '',
   ]);
   const lacking = sections
     .flatMap(({ findings }) => findings)
     .filter(({ status, required }) => required && status !== 'ok');
+  const words = ready
+    ? 'READY  this machine can build, seal, run --tee simulated and verify'
+    : `NOT READY  the main job lacks: ${lacking.map(({ name }) => name).join(', ')}`;
+  const [verdict = '', ...more] = wrap(words, columns);
+  const colour = ready ? ansis.green.bold : ansis.red.bold;
   lines.push(
-    ready
-      ? `${ansis.green.bold('READY')}  this machine can build, seal, run --tee simulated and verify`
-      : `${ansis.red.bold('NOT READY')}  the main job lacks: ${lacking.map(({ name }) => name).join(', ')}`,
+    verdict.replace(/^(NOT )?READY/, (word) => `${colour(word)} `),
+    ...more,
   );
   return lines.join('\n');
 }

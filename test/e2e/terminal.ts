@@ -46,6 +46,14 @@ export class Terminal {
     return this.#tmux('capture-pane', '-p', ...(escapes ? ['-e'] : []), '-t', 'it');
   }
 
+  /** The colours and other attributes that are on the screen; what only ends them is not counted. */
+  colours(): string[] {
+    return this.screen(true)
+      .split('\u001b[')
+      .slice(1)
+      .filter((text) => !/^0?m/.test(text));
+  }
+
   /** Keys as tmux names them: "Enter", "C-c", "Up". */
   keys(...keys: string[]): void {
     this.#tmux('send-keys', '-t', 'it', ...keys);
