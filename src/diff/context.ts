@@ -37,7 +37,9 @@ function textLines(a: View, b: View, offset: number): Context['lines'] | null {
   const length = whole ? WHOLE : 2 * AROUND;
   const [x, y] = [text(readSome(a, start, length), whole), text(readSome(b, start, length), whole)];
   if (x === null || y === null) return null;
-  return diffLines(x.split('\n'), y.split('\n'));
+  // The end of the last line is no line, where both have it.
+  const ended = whole && x.endsWith('\n') && y.endsWith('\n');
+  return diffLines((ended ? x.slice(0, -1) : x).split('\n'), (ended ? y.slice(0, -1) : y).split('\n'));
 }
 
 /** Null for what is no text. A piece may begin and end inside a character. */

@@ -160,5 +160,6 @@ function allCauses(images: ImageDiff[]): CountedCause[] {
   for (const { causes } of images.flatMap(({ parts }) => parts)) {
     for (const { count, ...cause } of causes) blame(all, cause, count);
   }
-  return all.causes.sort((a, b) => b.count - a.count);
+  const last = ({ id }: CountedCause) => Number(id === 'unknown');
+  return all.causes.sort((a, b) => last(a) - last(b) || b.count - a.count);
 }

@@ -16,7 +16,7 @@ export interface DiffReport {
   images: ImageDiff[];
   /** Inputs that the two build manifests pin differently. */
   inputs: InputDifference[];
-  /** Each cause once, the most frequent first. */
+  /** Each cause once, the most frequent first; what no rule explains at the end. */
   causes: CountedCause[];
   /** What could not be compared, and what else a reader has to know. */
   notes: string[];

@@ -1,6 +1,7 @@
 /** What the page of `diff` has beside the style of a verdict: two columns of text or bytes, one above the other on a phone. */
 export const DIFF_STYLE = `
-th { white-space: normal; } td.hex { width: 36%; }
+body { max-width: 72rem; } th { white-space: normal; }
+@media (min-width: 40.01rem) { td.hex { width: 36%; } }
 .same { margin-top: .5rem; } .groups { padding-left: 1.2rem; margin: .25rem 0 .5rem; }
 .item { border-top: 1px solid var(--line); padding: .35rem 0; }
 .item > summary code { font-weight: 600; }

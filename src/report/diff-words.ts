@@ -46,10 +46,11 @@ const CHANGE: Record<Change['what'], string> = {
 };
 export const changeWords = ({ what }: Change): string => CHANGE[what];
 
-/** "mode 0644 -> 0600". */
+/** "0644 -> 0600". Digests are cut: whoever wants them whole reads --json. */
 export function changeValues({ a, b }: Change): string {
   if (a === null && b === null) return '';
-  return a === null ? `${b}` : b === null ? `${a}` : a === b ? a : `${a} -> ${b}`;
+  const text = a === null ? `${b}` : b === null ? `${a}` : a === b ? a : `${a} -> ${b}`;
+  return text.replace(/sha256 ([0-9a-f]{16})[0-9a-f]{48}/g, 'sha256 $1…');
 }
 
 export const partTitle = ({ name, registers }: PartDiff): string =>
