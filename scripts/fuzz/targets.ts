@@ -5,6 +5,7 @@ import { formatTargets } from './format-targets.ts';
 import { imageTargets } from './image-targets.ts';
 import { protectedFileTargets } from './protected-file-targets.ts';
 import { receiptTargets } from './receipt-targets.ts';
+import { signatureTargets } from './signature-targets.ts';
 import type { Target } from './target.ts';
 
 /** A target for each parser of bytes that somebody else made. */
@@ -16,4 +17,5 @@ export const TARGETS: Target[] = [
   ...imageTargets,
   ...protectedFileTargets,
   ...enclaveTargets,
+  ...signatureTargets,
 ];
