@@ -40,6 +40,10 @@ const RULES: Rule[] = [
     reason: 'signature does not hold',
     holds: id(/^(evidence|receipt|seal|image|sigstruct)\.(signature|owner-signature|qe-report|qe-binding|quotients)$/),
   },
+  { reason: 'signed by somebody else, or altered', holds: id(/^signature\.(key|payload-type|method)$/) },
+  { reason: 'not signed', holds: id(/^signature\.present$/) },
+  { reason: 'the signature is over another build manifest', holds: id(/^signature\.payload$/) },
+  { reason: 'not the model that was signed', holds: id(/^model\.(changed|missing|extra)$/) },
   { reason: 'revoked', holds: (check) => /revoked/i.test(`${check.actual}`) && /crl|revocation|tcb/.test(check.id) },
   {
     reason: 'debug enclave: its memory is open to the host',
@@ -59,7 +63,10 @@ const RULES: Rule[] = [
   { reason: 'platform not accepted: TCB status', holds: id(/^policy\.tcb$/) },
   { reason: 'platform not accepted: product line', holds: id(/^policy\.product$/) },
   { reason: 'refused by policy', holds: id(/^policy\./) },
-  { reason: 'not what it should be: it cannot be read', holds: id(/\.(format|structure|statement|parse)$/) },
+  {
+    reason: 'not what it should be: it cannot be read',
+    holds: id(/\.(format|structure|statement|parse|bundle|list)$/),
+  },
 ];
 
 /** Why a file fails, the gravest reason first; empty where nothing fails. */
