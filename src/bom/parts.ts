@@ -142,6 +142,8 @@ export function containerComponent({ reference, digest, platform }: OciEntry, fo
   const [algorithm, content = ''] = digest.split(':');
   return component(TYPE.Container, reference, {
     ref: `oci:${digest}`,
+    description:
+      'the container image, and the packages found in the file system that the command gets of it and of includes',
     hash: [algorithm === 'sha512' ? 'sha512' : 'sha256', content],
     properties: [
       ['input', reference],

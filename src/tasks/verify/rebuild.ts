@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,6 +20,8 @@ import {
 import { parseExpectedMeasurements } from '../../manifest/expected-measurements.ts';
 import { MEASUREMENTS_FILE, type Measurements, parseMeasurements } from '../../manifest/measurements.ts';
 import { MANIFEST_FILE, parseStatement, type Statement } from '../../manifest/statement.ts';
+import { digestModel } from '../../model/index.ts';
+import { disclosedModel } from '../build/bom.ts';
 import { type ImageInputs, type Target, usedInputs } from '../build/content.ts';
 import { type Signers, writeImages } from '../build/write.ts';
 import { diff } from '../diff.ts';
@@ -92,6 +95,9 @@ export async function verifyRebuild(
     const out = join(fresh, 'out');
     await mkdir(out, { mode: 0o700 });
     const inputs = await findings.step('rebuild.inputs', () => provide(from, targets, { ...options, fresh, toolkit }));
+    if (inputs && statement.predicate.buildDefinition.externalParameters.model.disclosed) {
+      inputs.disclosed = await restated(from, findings, onProgress);
+    }
     const signers = inputs && (await replayedSigners(manifest, statement, from, findings));
     if (!inputs || !signers) return;
     const built = await findings.step('rebuild.build', () => build(out, inputs, targets, signers, from.lockDigest));
@@ -119,6 +125,18 @@ async function provide(
   if (archive) await importInputs(archive, cache, onProgress);
   const offline = archive !== undefined || (options.offline ?? false);
   return { project, model, toolkit, cache, offline, onProgress, lock: usedInputs(lock, targets) };
+}
+
+/** What `build --disclose-model` told of the model, from the model; undefined where it is not here. */
+async function restated({ project }: RebuildProject, findings: Findings, onProgress?: OnProgress) {
+  const { path } = project.model;
+  if (existsSync(path)) {
+    const { files } = await digestModel(path, onProgress);
+    return disclosedModel(files, project.config.runtime.kind);
+  }
+  const detail = 'the bill of materials describes the model, which is not here: its description cannot be made again';
+  findings.add(skipped('rebuild.disclosed-model', detail));
+  return undefined;
 }
 
 /** Undefined where an enclave's signature holds nowhere: it cannot be set aside. */
