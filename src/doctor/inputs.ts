@@ -60,7 +60,7 @@ async function npmRegistry(dir: string): Promise<string> {
 
 function gpgv(): Outcome {
   const path = findProgram('gpgv');
-  if (path !== undefined && existsSync(KEYRING)) return ok(`${path}, ${KEYRING}`);
+  if (path !== undefined && existsSync(KEYRING)) return ok(`${path}, with Debian's keys`);
   const lacking = [path === undefined ? 'gpgv' : '', existsSync(KEYRING) ? '' : 'debian-archive-keyring'].filter(
     Boolean,
   );

@@ -72,7 +72,7 @@ describe('doctor', () => {
 describe.skipIf(!haveTmux)('at a real terminal (skipped without tmux)', () => {
   test.each([
     ['with colours', '', 80],
-    ['--no-color', ' --no-color', 60],
+    ['--no-color', ' --no-color', 72],
   ] as const)('%s: a table that fits', async (_, flag, columns) => {
     const terminal = new Terminal({
       cwd: dir,
