@@ -24,11 +24,11 @@ const COMMAND_LIMITS = { ...LIMITS, timeoutMs: 120_000 };
 /**
  * The program of every image: reads its measured configuration, makes its keys and evidence, has its model's key
  * released, opens the model, and answers requests until its host hangs up, or its command ends. Returns the status to end
- * with. `root` is the image's root, for tests; `starter` becomes a command (command-start.ts).
+ * with. `root` is the image's root, for tests; `starter` becomes a command (command-start.ts); `worker` is the module of its threads, where they are bundled.
  *
  * What fails before serving is told to the host and thrown.
  */
-export async function runEnclave(root = '/', starter: string[] = []): Promise<number> {
+export async function runEnclave(root = '/', starter: string[] = [], worker?: URL): Promise<number> {
   const config = parseMeasuredConfig(readFileSync(join(root, MEASURED_CONFIG_PATH)));
   const channel = openChannel(await connectHost(root));
   const timings: Record<string, number> = {};
@@ -42,7 +42,7 @@ export async function runEnclave(root = '/', starter: string[] = []): Promise<nu
   try {
     const attester = findAttester(channel, root);
     const identity = await createIdentity(attester);
-    const files = await unlockModel({ channel, attester, config }, { root, directory }, lap);
+    const files = await unlockModel({ channel, attester, config }, { root, directory, worker }, lap);
     const sign = createReceiptSigner(config, identity, attester.securityMode);
     const { evidenceFile } = identity;
     const ready = () => channel.status({ state: 'ready', timings });

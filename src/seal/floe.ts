@@ -118,7 +118,8 @@ export const encryptSegment = (
 
 /**
  * decryptSegment into `out` (at least SEGMENT_OVERHEAD shorter than the segment); returns how many bytes of `out` it filled. What is in
- * `out` is authentic only when this returns; where it throws `ERR_SEAL_TAMPERED` (exit 3), `out` is cleared.
+ * `out` is authentic only when this returns; where it throws `ERR_SEAL_TAMPERED` (exit 3), `out` is cleared. It may be the memory that the
+ * segment lies in, from its beginning or from before that.
  */
 export function decryptSegmentInto(
   out: Uint8Array,

@@ -8,7 +8,7 @@ import type { FileTable, PieceTable } from './tables.ts';
 export interface JobPart {
   aad: Uint8Array;
   key: Uint8Array;
-  /** The FLOE header. When opening it is read from the file instead; when sealing the caller writes it. */
+  /** The FLOE header. When opening a file it is read from there instead; when sealing the caller writes it. */
   header?: Uint8Array;
   /** Of plaintext. */
   length: number;
@@ -22,10 +22,10 @@ export interface JobPart {
 export interface Job {
   /**
    * `seal` encrypts files (or copies parts of `oldFd`, authenticating them) into `fd`; `open` decrypts `fd` into files; `compare` decrypts
-   * `fd` and marks in `changed` each part that is not what the files hold.
+   * `fd` and marks in `changed` each part that is not what the files hold; `stream` decrypts what the ring is fed into files.
    */
-  direction: 'seal' | 'open' | 'compare';
-  /** The sealed file. All threads use positions. */
+  direction: 'seal' | 'open' | 'compare' | 'stream';
+  /** The sealed file, -1 for `stream`. All threads use positions. */
   fd: number;
   oldFd?: number;
   /** Null: open without writing anything, to verify. */

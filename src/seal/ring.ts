@@ -1,29 +1,36 @@
+import { MAX_STEP } from './steps.ts';
+
 /**
  * What the threads of a seal or unseal share: a ring of plaintext slots of one segment each, and counters. Segments are handed out in
  * payload order (`next`); a thread fills the slot of its segment and marks it ready; the hashing thread takes slots in order and counts
  * them in `done`, which frees them. SHA-256 of a file is sequential, so only one thread hashes, and it does segments while it waits.
  * Where nothing is hashed there are no slots, and `done` counts in any order.
+ *
+ * A ring may be fed: somebody else puts ciphertext into the slots in order, counting in `filled`, and threads decrypt it where it lies.
  */
 export interface Ring {
   slots: SharedArrayBuffer | null;
   control: SharedArrayBuffer;
 }
 
-/** Slots of 1 MiB: how far encryption may run ahead of hashing. Few, so that what one thread has read another finds in the cache. */
+/** Slots of a segment and what may lie around it (steps.ts): how far encryption may run ahead of hashing. Few, so that what one thread has read another finds in the cache. */
 const SLOTS = 8;
-const SLOT_BYTES = 1 << 20;
+const SLOT_BYTES = MAX_STEP;
 /** Positions in `control`, then one ready mark for each slot. */
 const NEXT = 0;
 const DONE = 1;
 const STOP = 2;
-const READY = 3;
+const FILLED = 3;
+const READY = 4;
+const ALL = 0x7fff_ffff;
 /** A missed wake-up costs this much, not a hang. */
 const WAIT_MS = 50;
 
-export const newRing = (hashing: boolean): Ring => ({
-  slots: hashing ? new SharedArrayBuffer(SLOTS * SLOT_BYTES) : null,
-  control: new SharedArrayBuffer(4 * (READY + SLOTS)),
-});
+export function newRing(hashing: boolean, fed = false): Ring {
+  const control = new SharedArrayBuffer(4 * (READY + SLOTS));
+  if (!fed) new Int32Array(control)[FILLED] = ALL;
+  return { slots: hashing ? new SharedArrayBuffer(SLOTS * SLOT_BYTES) : null, control };
+}
 
 /** One thread's handle on a ring for `total` segments. */
 export class RingView {
@@ -58,17 +65,18 @@ export class RingView {
     for (let i = 0; i < this.#control.length; i++) Atomics.notify(this.#control, i);
   }
 
-  /** The plaintext of `segment`. */
+  /** The memory of `segment`: its plaintext, once it is ready. */
   slot(segment: number, length: number): Uint8Array {
     const from = (segment % SLOTS) * SLOT_BYTES;
     return this.#slots.subarray(from, from + length);
   }
 
-  /** The next segment to do, if its slot is free; null if not, or if there is none. */
+  /** The next segment to do, if its slot is free and fed; null if not, or if there is none. */
   take(): number | null {
     for (;;) {
       const next = Atomics.load(this.#control, NEXT);
-      if (next >= this.#total || (this.hashing && next - this.done >= SLOTS)) return null;
+      if (next >= Math.min(this.#total, Atomics.load(this.#control, FILLED))) return null;
+      if (this.hashing && next - this.done >= SLOTS) return null;
       if (Atomics.compareExchange(this.#control, NEXT, next, next + 1) === next) return next;
     }
   }
@@ -77,12 +85,31 @@ export class RingView {
   takeOrWait(): number | null {
     while (!this.stopped) {
       const { done } = this;
+      const filled = Atomics.load(this.#control, FILLED);
       const segment = this.take();
       if (segment !== null) return segment;
-      if (Atomics.load(this.#control, NEXT) >= this.#total) return null;
-      Atomics.wait(this.#control, DONE, done, WAIT_MS);
+      const next = Atomics.load(this.#control, NEXT);
+      if (next >= this.#total) return null;
+      if (next < filled) Atomics.wait(this.#control, DONE, done, WAIT_MS);
+      else Atomics.wait(this.#control, FILLED, filled, WAIT_MS);
     }
     return null;
+  }
+
+  /** For who feeds: true when the slot of `segment` is free, false when the work was stopped. Does not block the thread. */
+  async waitFree(segment: number): Promise<boolean> {
+    while (!this.stopped) {
+      const { done } = this;
+      if (segment - done < SLOTS) return true;
+      await Atomics.waitAsync(this.#control, DONE, done, WAIT_MS).value;
+    }
+    return false;
+  }
+
+  /** For who feeds, in order. */
+  markFilled(): void {
+    Atomics.add(this.#control, FILLED, 1);
+    Atomics.notify(this.#control, FILLED);
   }
 
   markReady(segment: number): void {

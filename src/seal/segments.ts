@@ -37,7 +37,7 @@ export class Segments {
   constructor(job: Job, ring: RingView) {
     this.#job = job;
     this.#ring = ring;
-    this.#disk = job.files && new Disk(job.files, job.direction !== 'open');
+    this.#disk = job.files && new Disk(job.files, job.direction === 'seal' || job.direction === 'compare');
     this.#changed = job.changed ? new Int32Array(job.changed) : null;
     let first = 0;
     for (const part of job.parts) {
@@ -67,7 +67,8 @@ export class Segments {
     if (!part) throw new RangeError('no such part');
     const place: Place = { number, part, position, length, final };
     const plaintext = this.#ring.hashing ? this.#ring.slot(n, length) : this.#plaintext.subarray(0, length);
-    if (this.#job.direction === 'open') this.#open(place, plaintext);
+    if (this.#job.direction === 'stream') this.#openFed(n, place);
+    else if (this.#job.direction === 'open') this.#open(place, plaintext);
     else if (this.#job.direction === 'compare') this.#compare(place, plaintext);
     else if (part.from === undefined) this.#seal(place, plaintext);
     else this.#copy(place, part.from, plaintext);
@@ -106,6 +107,15 @@ export class Segments {
     decryptSegmentInto(plaintext, this.#state(place), bytes.subarray(0, sealed), position, final);
     if (!isZero(bytes.subarray(sealed))) throw paddingError(`part ${number + 1}`);
     this.#disk?.transfer(this.#job.pieces, number, position * FULL, plaintext);
+  }
+
+  /** Where it lies; padding is checked by who feeds. */
+  #openFed(n: number, place: Place): void {
+    const { number, position, length, final } = place;
+    const header = position === 0 ? FLOE_HEADER_LENGTH : 0;
+    const slot = this.#ring.slot(n, header + length + SEGMENT_OVERHEAD);
+    const size = decryptSegmentInto(slot, this.#state(place), slot.subarray(header), position, final);
+    this.#disk?.transfer(this.#job.pieces, number, position * FULL, slot.subarray(0, size));
   }
 
   /** A part that is known to have changed is not looked at further. */

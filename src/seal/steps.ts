@@ -1,8 +1,9 @@
 import { isZero } from '../core/bytes.ts';
 import { paddingError } from './errors.ts';
 import { FLOE_HEADER_LENGTH, floeLength, SEGMENT_OVERHEAD, segmentCount, segmentPlain } from './floe.ts';
-import { type ParsedHeader, pad } from './header.ts';
+import type { ParsedHeader } from './header.ts';
 import type { IndexPart } from './index-part.ts';
+import { pad } from './layout.ts';
 
 // The payload from its first byte to its last, as a stream has it.
 

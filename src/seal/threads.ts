@@ -18,7 +18,7 @@ const SMALL = 8;
 const MAX_HASHING = 3;
 const MAX_THREADS = 4;
 const EMPTY = sha256();
-const entry = workerEntry(import.meta.url, 'worker');
+const ENTRY = workerEntry(import.meta.url, 'worker');
 
 export interface RunOptions {
   /** For people: "sealing". */
@@ -27,6 +27,10 @@ export interface RunOptions {
   doing: string;
   onProgress?: OnProgress | undefined;
   signal?: AbortSignal | undefined;
+  /** For a `stream`: puts all ciphertext into the ring; returns when it has, or when the work was stopped. */
+  feed?: ((ring: RingView) => Promise<void>) | undefined;
+  /** The module that threads run, where worker.ts is bundled into another. */
+  entry?: URL | undefined;
 }
 
 /** A job as its caller has it. */
@@ -48,7 +52,7 @@ export async function runJob(work: Work, options: RunOptions): Promise<Buffer[]>
     fileSizes: Float64Array.from(work.fileSizes),
     pieces: packPieces(work.pieces),
     digests: new Uint8Array(new SharedArrayBuffer(32 * work.fileSizes.length)),
-    ring: newRing(work.hash.includes(1)),
+    ring: newRing(work.hash.includes(1), options.feed !== undefined),
   };
   const total = segmentTotal(job);
   const ring = new RingView(job.ring, total);
@@ -60,7 +64,7 @@ export async function runJob(work: Work, options: RunOptions): Promise<Buffer[]>
   options.signal?.addEventListener('abort', stop);
   const timer = setInterval(report, 100);
   try {
-    const done = total <= SMALL ? runHasher(job) : (await runThreads(job))[0];
+    const done = total <= SMALL && !options.feed ? runHasher(job) : await runThreads(job, ring, options);
     if (!done || ring.stopped) throw interrupted();
     report();
     const digests = Buffer.from(job.digests.slice());
@@ -73,10 +77,18 @@ export async function runJob(work: Work, options: RunOptions): Promise<Buffer[]>
   }
 }
 
-function runThreads(job: Job): Promise<boolean[]> {
+async function runThreads(job: Job, ring: RingView, { feed, entry = ENTRY }: RunOptions): Promise<boolean | undefined> {
   const count = Math.min(job.ring.slots ? MAX_HASHING : MAX_THREADS, Math.max(2, availableParallelism()));
   const data = Array.from({ length: count }, (_, i) => ({ job, hashes: i === 0 }));
-  return runWorkers(entry, data, () => new RingView(job.ring, 0).stop());
+  const threads = runWorkers<boolean>(entry, data, () => ring.stop());
+  // Threads that failed wait for no source that is silent; one that fails waits for the threads, which use its caller's files.
+  const feeding = feed?.(ring).catch(async (error) => {
+    ring.stop();
+    await threads;
+    throw error;
+  });
+  const [[done]] = await Promise.all([threads, feeding]);
+  return done;
 }
 
 const interrupted = () => new AtomaError('unexpected', 'ERR_INTERRUPTED', 'interrupted; nothing was left half-written');
