@@ -51,7 +51,10 @@ export async function requireExpected(
         differences: differences.slice(0, TOLD),
         omitted: Math.max(0, differences.length - TOLD),
         // The build goes away with this error: it is compared now.
-        diff: await diff({ a: file, b: join(dir, MEASUREMENTS_FILE) }).catch(() => undefined),
+        diff: await diff({ a: file, b: join(dir, MEASUREMENTS_FILE) }).then(
+          (found) => ({ ...found, b: { ...found.b, path: 'this build' } }),
+          () => undefined,
+        ),
       },
     },
   );

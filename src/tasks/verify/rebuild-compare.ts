@@ -25,6 +25,7 @@ export async function compareOutput(name: string, theirs: string, ours: string):
 async function differ(theirs: string, ours: string): Promise<string | null> {
   const [x, y] = [kindOf(theirs), kindOf(ours)];
   if (x === 'nothing') return 'missing';
+  if (y === 'nothing') return 'not built';
   if (x !== y) return `${x} where ${y} was built`;
   if (y === 'a link') return readlinkSync(theirs) === readlinkSync(ours) ? null : 'it leads elsewhere';
   if (y === 'a directory') return differDirectories(theirs, ours);
@@ -32,7 +33,7 @@ async function differ(theirs: string, ours: string): Promise<string | null> {
     const at = await firstDifference(theirs, ours);
     return at === null ? null : `byte ${at}`;
   }
-  return y === 'nothing' ? 'not built' : null;
+  return null;
 }
 
 async function differDirectories(theirs: string, ours: string): Promise<string | null> {

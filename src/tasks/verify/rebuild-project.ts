@@ -14,7 +14,8 @@ import type { Statement } from '../../manifest/statement.ts';
 import { digestModel } from '../../model/index.ts';
 import { CONFIG_FILE, LOCK_FILE, loadConfig, type Project } from '../../project/load.ts';
 import { type ProjectConfig, projectSchema } from '../../project/schema.ts';
-import { type Target, usedInputs } from '../build/content.ts';
+import { disclosedModel } from '../build/bom.ts';
+import { type ImageInputs, type Target, usedInputs } from '../build/content.ts';
 import { firstKey } from './rebuild-compare.ts';
 import type { Findings } from './report.ts';
 
@@ -30,6 +31,8 @@ export interface RebuildProject {
   project: Project;
   /** The model's digest, hex. */
   model: string;
+  /** Of a build that tells of it. */
+  disclosed: ImageInputs['disclosed'];
   lock: Lock;
   /** Hex, of the lock's bytes. */
   lockDigest: string;
@@ -66,14 +69,17 @@ export async function rebuildProject(
   findings.add(configCheck(config, await loadConfig(dir)));
   findings.add(await ownerCheck(externalParameters.owner, resolve(dir, config.model.owner)));
   const digest = externalParameters.model.digest.sha256 ?? '';
-  findings.add(await modelCheck(digest, resolve(dir, config.model.path), onProgress));
+  const stated = { digest, disclosed: externalParameters.model.disclosed === true };
+  const model = await modelCheck(stated, resolve(dir, config.model.path), onProgress);
+  findings.add(model.check);
   if (findings.checks.slice(before).some(({ status }) => status === 'fail')) return undefined;
   const project: Project = {
     ...{ dir, name: config.name, version: config.version, config, lockPath: join(dir, LOCK_FILE) },
     policyVersion: config.policy_version ?? config.version,
     model: { path: resolve(dir, config.model.path), owner: Buffer.from(knownHex(externalParameters.owner)) },
   };
-  return { project, model: digest, lock: lock.lock, lockDigest: lock.sha256, archive };
+  const disclosed = stated.disclosed && model.files ? disclosedModel(model.files, config.runtime.kind) : undefined;
+  return { project, model: digest, disclosed, lock: lock.lock, lockDigest: lock.sha256, archive };
 }
 
 async function projectDirectory(
@@ -144,12 +150,20 @@ async function ownerCheck(expected: string, path: string) {
   return compare('rebuild.owner', expected, hex(readOwnerPublicKey(await readSmallFile(path, 'owner key')).raw));
 }
 
-async function modelCheck(expected: string, path: string, onProgress?: OnProgress) {
-  if (!existsSync(path)) {
-    return skipped(
-      'rebuild.model',
-      'the model is not here: its digest, which is all of it that an image holds, is taken from the manifest',
-    );
+async function modelCheck(
+  { digest, disclosed }: { digest: string; disclosed: boolean },
+  path: string,
+  onProgress?: OnProgress,
+) {
+  if (existsSync(path)) {
+    const found = await digestModel(path, onProgress);
+    return { check: compare('rebuild.model', digest, found.digest), files: found.files };
   }
-  return compare('rebuild.model', expected, (await digestModel(path, onProgress)).digest);
+  if (disclosed) {
+    const detail = 'the bill of materials tells of the model (--disclose-model), and the model is not here';
+    return { check: fail('rebuild.model', { detail }) };
+  }
+  const detail =
+    'the model is not here: its digest, which is all of it that an image holds, is the one that the manifest states';
+  return { check: skipped('rebuild.model', detail) };
 }

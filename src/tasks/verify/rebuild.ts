@@ -116,7 +116,7 @@ const nodeCheck = () => {
 };
 
 async function provide(
-  { project, model, lock, archive }: RebuildProject,
+  { project, model, disclosed, lock, archive }: RebuildProject,
   targets: Target[],
   { fresh, toolkit, ...options }: RebuildOptions & { fresh: string; toolkit: ImageInputs['toolkit'] },
 ): Promise<ImageInputs> {
@@ -124,7 +124,7 @@ async function provide(
   const { onProgress } = options;
   if (archive) await importInputs(archive, cache, onProgress);
   const offline = archive !== undefined || (options.offline ?? false);
-  return { project, model, toolkit, cache, offline, onProgress, lock: usedInputs(lock, targets) };
+  return { project, model, disclosed, toolkit, cache, offline, onProgress, lock: usedInputs(lock, targets) };
 }
 
 /** What `build --disclose-model` told of the model, from the model; undefined where it is not here. */
@@ -225,7 +225,8 @@ async function judge(manifest: string, statement: Statement, out: string, findin
 /** Undefined where one of the two is nothing that can be compared file by file: that it differs is known by then. */
 async function explain(theirs: string, ours: string): Promise<DiffReport | undefined> {
   try {
-    return await diff({ a: theirs, b: ours });
+    const found = await diff({ a: theirs, b: ours });
+    return { ...found, b: { ...found.b, path: 'the rebuild' } };
   } catch (error) {
     if (error instanceof AtomaError) return undefined;
     throw error;
