@@ -119,8 +119,9 @@ function recordOf(path: string, { packagesA, packagesB }: Surroundings): Cause |
 }
 
 function lockCause(part: string, { a, b }: NodeDiff, { lockA, lockB }: Surroundings): Cause | null {
-  if (lockA === null && lockB === null) return null;
-  const [x, y] = [a ? (lockA?.(part, a.path) ?? null) : null, b ? (lockB?.(part, b.path) ?? null) : null];
+  // One lock alone cannot be another than the other.
+  if (lockA === null || lockB === null) return null;
+  const [x, y] = [a && lockA(part, a.path), b && lockB(part, b.path)];
   if (x === y) return null;
   return { id: 'lock', reason: `the locks pin other inputs: ${x ?? 'none'} and ${y ?? 'none'}` };
 }

@@ -1,4 +1,3 @@
-import type { GramineImage, NitroImage } from '../manifest/measurements.ts';
 import type { Statement } from '../manifest/statement.ts';
 import type { GramineSide } from './gramine-side.ts';
 import type { LockOwner } from './lock-owners.ts';
@@ -16,12 +15,6 @@ export interface Side {
   statement?: Statement;
   lock?: LockOwner;
   notes: string[];
-}
-
-/** What measurements.json says of an image whose files are not there. */
-export interface Listed {
-  nitro?: NitroImage | undefined;
-  gramine?: GramineImage | undefined;
 }
 
 /** All-zero registers: what the hypervisor reports of a debug enclave. */

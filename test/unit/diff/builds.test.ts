@@ -80,6 +80,10 @@ test('one package of the lock updated: its name, the file, its first byte; for N
   });
   expect(itemOf(report, 'lib/libc.so.6', 'manifest')).toMatchObject({ context: { offset: 2 }, causes: [cause] });
 
+  // A lock that is not the one that the manifest names is not asked, and one lock alone explains nothing.
+  writeFileSync(join(dirname(b), 'atoma-tee.lock'), 'another');
+  expect(itemOf(await diff({ a, b }), 'rootfs/lib/libc.so.6').causes).toMatchObject([{ id: 'unknown' }]);
+
   // Without the images, the lists tell as much, but for the bytes.
   for (const name of ['digits.eif', 'digits.manifest.sgx']) rmSync(join(b, name));
   const listed = await diff({ a, b: join(b, 'measurements.json') });
