@@ -50,16 +50,22 @@ export function bomChecks(bom: ParsedBom, statement: Statement, measurements: Me
   return [
     compare('bom.project', `${name} ${version}`, `${component.name} ${component.version}`),
     compare('bom.model', digestText(externalParameters.model.digest), models.map(digestOf).join(', ') || 'none'),
-    ...inputChecks(resolvedDependencies, inputs),
+    ...inputChecks(resolvedDependencies.filter(isInImage(measurements)), inputs),
     compare('bom.images', images(measurements), listedImages(component.components ?? [])),
   ];
 }
 
+/** The lock is the list of the others; the init is the toolkit's share of every lock, and goes into Nitro images only. */
+function isInImage({ images }: Measurements) {
+  const nitro = images.some(({ target }) => target === 'nitro');
+  return ({ name, uri }: ResourceDescriptor): boolean =>
+    name !== 'atoma-tee.lock' && (nitro || !uri?.endsWith('#templates/nitro/init'));
+}
+
 function inputChecks(dependencies: ResourceDescriptor[], parts: Part[]): Check[] {
-  const expected = dependencies
-    // The list of the others.
-    .filter(({ name }) => name !== 'atoma-tee.lock')
-    .map(({ uri, name, digest }) => [uri === undefined ? (name ?? '') : bareUrl(uri), digestText(digest)] as const);
+  const expected = dependencies.map(
+    ({ uri, name, digest }) => [uri === undefined ? (name ?? '') : bareUrl(uri), digestText(digest)] as const,
+  );
   const found = parts.map((each) => [keyOf(each), digestOf(each)] as const);
   const [want, have] = [new Map(expected), new Map(found)];
   const names = found.map(([key]) => key);
