@@ -7,6 +7,7 @@ import { protectedFileTargets } from './protected-file-targets.ts';
 import { receiptTargets } from './receipt-targets.ts';
 import { signatureTargets } from './signature-targets.ts';
 import type { Target } from './target.ts';
+import { weightsTargets } from './weights-targets.ts';
 
 /** A target for each parser of bytes that somebody else made. */
 export const TARGETS: Target[] = [
@@ -18,4 +19,5 @@ export const TARGETS: Target[] = [
   ...protectedFileTargets,
   ...enclaveTargets,
   ...signatureTargets,
+  ...weightsTargets,
 ];
