@@ -1,6 +1,8 @@
-import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, cpSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { atomaTee, digits, ok, root, scratch } from './cli.ts';
 import { haveTmux, Terminal } from './terminal.ts';
@@ -62,6 +64,21 @@ describe('from a model to an answer', () => {
     });
     expect(existsSync(at('work/silent'))).toBe(false);
   });
+});
+
+test('told to stop while it copies a model: it does at once, exit 1, and nothing is left', async () => {
+  mkdirSync(at('large'));
+  cpSync(join(digits, 'model/digits.onnx'), at('large/model.onnx'));
+  closeSync(openSync(at('large/model.data'), 'w'));
+  // All holes: it takes no room, and reading it takes long.
+  truncateSync(at('large/model.data'), 2 ** 36);
+  const args = ['init', at('stopped'), '--model', at('large'), '--copy', '--yes'];
+  const child = spawn(join(root, 'bin/atoma-tee'), args, { stdio: 'ignore' });
+  const ended = once(child, 'exit');
+  while (child.exitCode === null && !existsSync(at('stopped/model/model.data'))) await sleep(5);
+  child.kill('SIGTERM');
+  expect(await ended).toEqual([1, null]);
+  expect(existsSync(at('stopped'))).toBe(false);
 });
 
 describe.skipIf(!haveTmux)('at a real terminal (skipped without tmux)', () => {

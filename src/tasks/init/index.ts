@@ -103,15 +103,13 @@ function planOf(options: InitOptions, dir: string, { model, kind, image, name, t
 
 async function copyModel({ model }: Replies, placement: Placement, onProgress: OnProgress | undefined): Promise<void> {
   let done = 0;
-  const report = () => onProgress?.({ phase: 'copying the model', done, total: model.size });
+  const report = (count: number) => {
+    done += count;
+    onProgress?.({ phase: 'copying the model', done, total: model.size });
+  };
   placement.directory('.');
   placement.make(MODEL);
-  for (const file of model.files) {
-    report();
-    await placement.copy(file.absolute, join(MODEL, file.path));
-    done += file.size;
-  }
-  report();
+  for (const file of model.files) await placement.copy(file.absolute, join(MODEL, file.path), report);
 }
 
 async function writeKeys(

@@ -1,6 +1,7 @@
-import { constants, lstatSync, mkdirSync, rmSync } from 'node:fs';
+import { constants, createReadStream, createWriteStream, lstatSync, mkdirSync, rmSync } from 'node:fs';
 import { copyFile, open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { usageError } from '../../core/errors.ts';
 import { ioError } from '../../core/files.ts';
 import { temporary } from '../../core/temporary.ts';
@@ -49,14 +50,18 @@ export class Placement {
     this.directory(path);
   }
 
-  /** Copies a file, links followed; shares its blocks where the file system can. */
-  async copy(from: string, path: string): Promise<void> {
+  /** Copies a file, links followed; shares its blocks where the file system can. `onBytes` hears how many more are done. */
+  async copy(from: string, path: string, onBytes: (count: number) => void): Promise<void> {
     const target = this.#prepare(path);
     try {
-      // Noted first: a copy that is broken off leaves its beginning. EEXIST says that it is not ours.
+      // Noted first: a copy that is broken off leaves its beginning.
       if (lstatSync(target, { throwIfNoEntry: false }) !== undefined) throw exists(path);
       this.#note(target);
-      await copyFile(from, target, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+      if (await cloned(from, target)) return;
+      // In pieces: one long system call would hold up an interrupt until its end.
+      const read = createReadStream(from, { highWaterMark: PIECE });
+      read.on('data', (chunk) => onBytes(chunk.length));
+      await pipeline(read, createWriteStream(target, { flags: 'wx', mode: 0o644 }));
     } catch (error) {
       throw explain(error, path);
     }
@@ -100,6 +105,15 @@ export class Placement {
     this.#made.push({ path, keep: temporary(path) });
   }
 }
+
+const PIECE = 1 << 20;
+
+/** Most file systems cannot; what a failed attempt made, libuv removes. */
+const cloned = (from: string, to: string): Promise<boolean> =>
+  copyFile(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE).then(
+    () => true,
+    () => false,
+  );
 
 const exists = (path: string) =>
   usageError('ERR_INIT_EXISTS', `expected to make ${path}, found one; nothing that is there is overwritten`, {
