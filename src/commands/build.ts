@@ -98,8 +98,10 @@ export default class Build extends BaseCommand {
       const { differenceLine } = await import('../manifest/compare-measurements.ts');
       const { printable } = await import('../core/printable.ts');
       const { differences, omitted, diff } = error.details as unknown as CheckDetails;
-      for (const difference of differences) this.log(printable(differenceLine(difference)));
-      if (omitted > 0) this.log(`and ${omitted} more`);
+      // Parts and files are in the comparison below, with what is known of them.
+      const shown = diff ? differences.filter(({ kind }) => kind === 'register' || kind === 'image') : differences;
+      for (const difference of shown) this.log(printable(differenceLine(difference)));
+      if (omitted > 0 && !diff) this.log(`and ${omitted} more`);
       if (diff) this.log(`\n${(await import('../report/diff-tree.ts')).diffTree(diff)}`);
     }
     throw error;
