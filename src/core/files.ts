@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { type FileHandle, lstat, open, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, lstat, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { AtomaError, usageError } from './errors.ts';
 import { temporary } from './temporary.ts';
@@ -31,6 +31,7 @@ export class AtomicFile {
     const partial = partialOf(path);
     try {
       await requireReplaceable(path);
+      await requireReplaceable(partial);
       await rm(partial, { force: true });
       // O_EXCL | O_NOFOLLOW: nobody can plant a link for us to write through.
       const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
@@ -91,6 +92,33 @@ export async function requireReplaceable(path: string): Promise<void> {
   throw usageError('ERR_OUTPUT_KIND', `expected to write the file ${path}, found ${found} of that name`);
 }
 
+/** Whether two paths lead to one file that is there, by whatever names. */
+export async function isSameFile(a: string, b: string): Promise<boolean> {
+  const [one, other] = await Promise.all([a, b].map((path) => stat(path, { bigint: true }).catch(() => null)));
+  return one != null && other != null && one.ino === other.ino && one.dev === other.dev;
+}
+
+/**
+ * An output may not take the place of what it is made from, nor may its FILE.partial: a key or a model would be gone. A directory among
+ * `inputs` stands for what is in it. Throws `ERR_OUTPUT_INPUT` (exit 2).
+ */
+export async function requireOtherThan(out: string, inputs: (string | undefined)[]): Promise<void> {
+  const where = await realpath(dirname(out)).catch(() => null);
+  for (const input of inputs) {
+    if (input === undefined) continue;
+    const isDirectory = (await stat(input).catch(() => null))?.isDirectory() ?? false;
+    const directory = isDirectory ? await realpath(input) : null;
+    const inside = where !== null && directory !== null && `${where}/`.startsWith(`${directory}/`);
+    if (inside || (await isSameFile(out, input)) || (await isSameFile(partialOf(out), input))) {
+      throw usageError(
+        'ERR_OUTPUT_INPUT',
+        `expected another place for the output than ${inside ? 'in ' : ''}${input}, which it is made from; found ${out}`,
+        { hint: 'another --out' },
+      );
+    }
+  }
+}
+
 /** Writes all of it or nothing. */
 export async function writeFileAtomic(path: string, data: Uint8Array | string, mode = 0o644): Promise<void> {
   await withAtomicFile(path, (file) => file.handle.writeFile(data), mode);
@@ -116,19 +144,31 @@ export async function withAtomicFile<T>(
   return result;
 }
 
-/** Reads a whole small file; refuses missing, oversized and non-regular ones with exit 2. `what` is for people: "owner key". */
-export async function readSmallFile(path: string, what: string, maxBytes = 1 << 20): Promise<Buffer> {
+/** A shell's `<(command)` and standard input are pipes that somebody has opened for us. */
+const isDescriptor = (path: string): boolean => /^\/(dev|proc)\//.test(path);
+
+/**
+ * Without waiting for a pipe that nobody writes to: such a thing in the place of a file would hold a command for ever, and
+ * a thread that waits in open() survives even Ctrl-C.
+ */
+async function openReadable(path: string, what: string): Promise<FileHandle> {
   let handle: FileHandle;
   try {
-    handle = await open(path, 'r');
+    handle = await open(path, isDescriptor(path) ? constants.O_RDONLY : constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     throw ioError(error, `cannot read the ${what} ${path}`);
   }
+  const stat = await handle.stat();
+  if (stat.isFile() || (isDescriptor(path) && (stat.isFIFO() || stat.isCharacterDevice()))) return handle;
+  await handle.close();
+  throw usageError('ERR_FILE_KIND', `the ${what} ${path} is not a regular file`);
+}
+
+/** Reads a whole small file; refuses missing, oversized and non-regular ones with exit 2. `what` is for people: "owner key". */
+export async function readSmallFile(path: string, what: string, maxBytes = 1 << 20): Promise<Buffer> {
+  const handle = await openReadable(path, what);
   try {
     const stat = await handle.stat();
-    if (!stat.isFile() && !stat.isFIFO() && !stat.isCharacterDevice()) {
-      throw usageError('ERR_FILE_KIND', `the ${what} ${path} is not a regular file`);
-    }
     if (stat.size > maxBytes) {
       throw usageError(
         'ERR_FILE_TOO_LARGE',

@@ -69,7 +69,7 @@ describe('a file that appears whole or not at all', () => {
   });
 
   test('a pipe or a device in its place is not replaced, directly or through a link', async () => {
-    execFileSync('mkfifo', [at('pipe')]);
+    mkfifo(at('pipe'));
     symlinkSync(at('pipe'), at('link'));
     for (const name of ['pipe', 'link'])
       await expect(writeFileAtomic(at(name), 'x')).rejects.toMatchObject({ code: 'ERR_OUTPUT_KIND', exitCode: 2 });
@@ -85,6 +85,8 @@ describe('a file that appears whole or not at all', () => {
     expect(readdirSync(dir).sort()).toEqual(['d', 'f']);
   });
 });
+
+const mkfifo = (path: string) => execFileSync('mkfifo', [path]);
 
 describe('staging beside an output', () => {
   test('is removed when a run with the same output finds that its maker is dead', async () => {
@@ -105,9 +107,21 @@ describe('reading a small file', () => {
     ['missing', () => {}, 'ERR_FILE_NOT_FOUND'],
     ['a directory', (path: string) => symlinkSync('/', path), 'ERR_FILE_KIND'],
     ['oversized', (path: string) => writeFileSync(path, Buffer.alloc(11)), 'ERR_FILE_TOO_LARGE'],
-    ['endless', (path: string) => symlinkSync('/dev/zero', path), 'ERR_FILE_TOO_LARGE'],
+    ['a device', (path: string) => symlinkSync('/dev/zero', path), 'ERR_FILE_KIND'],
+    ['a pipe that nobody writes to, in the place of a file', (path: string) => mkfifo(path), 'ERR_FILE_KIND'],
   ])('%s', async (_, make, code) => {
     make(at('f'));
     await expect(readSmallFile(at('f'), 'thing', 10)).rejects.toMatchObject({ code });
+  });
+
+  test('an endless device is not read to its end', async () => {
+    await expect(readSmallFile('/dev/zero', 'thing', 10)).rejects.toMatchObject({ code: 'ERR_FILE_TOO_LARGE' });
+  });
+
+  test("what a shell's <(command) gives is read", () => {
+    const program = `import('${new URL('../../../src/core/files.ts', import.meta.url)}').then(async ({ readSmallFile }) =>
+      process.stdout.write(await readSmallFile(process.argv[1], 'thing')))`;
+    const command = '"$0" -e "$1" <(sleep 0.1; echo late)';
+    expect(execFileSync('bash', ['-c', command, process.execPath, program], { encoding: 'utf8' })).toBe('late\n');
   });
 });
