@@ -172,12 +172,18 @@ export class Cache {
     await rm(place, { recursive: true, force: true });
   }
 
-  /** What killed runs have left. */
+  /** What killed runs have left: old by the file system's own clock, for this process's may be years ahead of it. */
   async #sweep(): Promise<void> {
     const dir = join(this.dir, 'tmp');
-    for (const name of await readdir(dir).catch(() => [])) {
+    const names = await readdir(dir).catch(() => []);
+    if (names.length === 0) return;
+    const probe = this.temporary();
+    await writeFile(probe, '').catch(() => {});
+    const now = (await stat(probe).catch(() => null))?.mtimeMs ?? 0;
+    await rm(probe, { force: true });
+    for (const name of names) {
       const found = await stat(join(dir, name)).catch(() => null);
-      const stale = found !== null && Date.now() - found.mtimeMs > STALE_MS;
+      const stale = found !== null && now - found.mtimeMs > STALE_MS;
       if (stale) await rm(join(dir, name), { recursive: true, force: true }).catch(() => {});
     }
   }

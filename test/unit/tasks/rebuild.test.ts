@@ -12,7 +12,8 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { Cache } from '../../../src/image/cache.ts';
 import { openInputsArchive } from '../../../src/image/inputs-archive-read.ts';
 import { selfSignedCertificate } from '../../../src/keys/certificate.ts';
 import { generateKey } from '../../../src/keys/generate.ts';
@@ -369,4 +370,15 @@ describe('an archive of inputs', () => {
     expect(result.failed).toEqual(['rebuild.project']);
     expect(result.text).toContain('version');
   });
+});
+
+test('what others write into a cache outlives a process whose clock is years ahead', async () => {
+  const dir = beside('cache');
+  const cache = await Cache.open(dir);
+  const file = cache.temporary();
+  writeFileSync(file, 'half');
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.UTC(2031, 4, 5) });
+  onTestFinished(() => void vi.useRealTimers());
+  await Cache.open(dir);
+  expect(readFileSync(file, 'utf8')).toBe('half');
 });
