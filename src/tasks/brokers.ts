@@ -54,10 +54,11 @@ function brokerName({ brokers = [], brokerKeys = [] }: BrokerWishes, number: num
   return address === undefined ? `broker ${number}` : `broker ${number} at ${address}`;
 }
 
-/** An address may carry a password. */
+/** An address may carry a password, one that is no address too. */
 export function withoutSecrets(base: string): string {
   const url = URL.parse(base);
-  return url === null ? base : `${url.origin}${url.pathname.replace(/\/$/, '')}`;
+  if (url === null || url.origin === 'null') return base.replace(/[^/]*@/, '...@').replace(/[?#].*/s, '');
+  return `${url.origin}${url.pathname.replace(/\/$/, '')}`;
 }
 
 /** Says which of several brokers did not help, also where the others are enough. */
@@ -99,19 +100,29 @@ async function ownBrokers(paths: string[], { allowSimulated = [], endorsements }
 const BROKER_TIMEOUT_MS = 30_000;
 const MAX_REPLY = 64 << 10;
 
-/** A broker over HTTP. Shares are encrypted to the enclave and evidence is public: TLS protects neither. */
+/**
+ * A broker over HTTP. Shares are encrypted to the enclave and evidence is public: TLS protects neither. User and password in the address
+ * are for what stands before the broker (Basic authentication). Throws `ERR_USAGE` (exit 2).
+ */
 export function remoteBroker(
   base: string,
 ): (...request: [path: string, body: Uint8Array, method?: string]) => ReturnType<BrokerPost> {
   const url = URL.parse(base);
   if (url === null || !['http:', 'https:'].includes(url.protocol)) {
-    throw usageError('ERR_USAGE', `--broker: expected an http:// or https:// URL, found "${base}"`);
+    throw usageError('ERR_USAGE', `--broker: expected an http:// or https:// URL, found "${withoutSecrets(base)}"`);
+  }
+  if (url.search !== '' || url.hash !== '') {
+    throw usageError('ERR_USAGE', `--broker: expected a URL without ? and #, found more after ${withoutSecrets(base)}`);
   }
   const prefix = url.pathname.replace(/\/$/, '');
+  const headers = basicAuthentication(url);
+  // fetch refuses addresses with a password, in a text that has it.
+  [url.username, url.password] = ['', ''];
   return async (path, body, method = 'POST') => {
     try {
       const reply = await fetch(new URL(prefix + path, url), {
         method,
+        headers,
         body: Buffer.from(body),
         redirect: 'error',
         signal: AbortSignal.timeout(BROKER_TIMEOUT_MS),
@@ -122,6 +133,18 @@ export function remoteBroker(
       throw new Error(`${url.origin}: ${cause?.code ?? cause?.message ?? message}`);
     }
   };
+}
+
+function basicAuthentication({ username, password }: URL): Record<string, string> {
+  if (username === '' && password === '') return {};
+  const plain = (text: string): string => {
+    try {
+      return decodeURIComponent(text);
+    } catch {
+      return text;
+    }
+  };
+  return { authorization: `Basic ${Buffer.from(`${plain(username)}:${plain(password)}`).toString('base64')}` };
 }
 
 async function readBounded(reply: Response): Promise<Buffer> {
