@@ -1,13 +1,14 @@
 import type { KeyObject } from 'node:crypto';
-import { stat } from 'node:fs/promises';
 import { equalBytes, hex, sha256 } from '../core/bytes.ts';
 import { negativeError, usageError } from '../core/errors.ts';
 import { type AtomicFile, withAtomicFile } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
+import { isSameFile } from '../core/same-file.ts';
 import { keyId, ownerPublicRaw } from '../keys/keys.ts';
 import { writeAll } from './disk.ts';
 import { encodeHeader, KIND, type ParsedHeader, pad, verifyHeaderSignature } from './header.ts';
 import { openIndex, readHeader } from './open.ts';
+import { requireSpace } from './output.ts';
 import { encodePolicy, type Policy } from './policy.ts';
 import {
   checkRecipients,
@@ -104,6 +105,7 @@ async function write(
 ): Promise<number> {
   const moved = pad(bytes.length) - payloadOffset;
   const size = source.size + moved;
+  await requireSpace(file.path, size);
   await file.handle.truncate(size);
   writeAll(file.handle.fd, [bytes], 0);
   for (let at = payloadOffset; at < source.size; at += CHUNK) {
@@ -140,8 +142,8 @@ function requireSameModel({ header }: ParsedHeader, { model, project }: Policy):
 }
 
 async function refuseSameFile({ sealed, out }: RebindOptions): Promise<void> {
-  const [a, b] = await Promise.all([sealed, out].map((path) => stat(path, { bigint: true }).catch(() => undefined)));
-  if (a === undefined || b === undefined || a.ino !== b.ino || a.dev !== b.dev) return;
+  // OUT.partial is where the new file comes to be.
+  if (!(await isSameFile(sealed, out)) && !(await isSameFile(sealed, `${out}.partial`))) return;
   throw usageError('ERR_REBIND_OUT', `expected another file for the new header than ${sealed}, found ${out}`, {
     hint: 'the old file stays in force until every broker was advanced: keep both until then',
   });

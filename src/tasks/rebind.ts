@@ -1,6 +1,7 @@
 import { hex } from '../core/bytes.ts';
 import { readSmallFile } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
+import { requireOtherThan } from '../core/same-file.ts';
 import { keyId, readOwnerPrivateKey, readXWingPrivateKey } from '../keys/keys.ts';
 import type { Policy } from '../seal/policy.ts';
 import { rebindModel } from '../seal/rebind.ts';
@@ -26,6 +27,15 @@ export interface RebindOptions extends PolicyWishes {
  * (exit 3) where the images measure another owner.
  */
 export async function rebind(options: RebindOptions) {
+  const { manifest, ownerKey, policyFile } = options;
+  await requireOtherThan(options.out, [
+    manifest,
+    ownerKey,
+    options.key,
+    ...options.brokers,
+    options.recovery,
+    policyFile,
+  ]);
   const owner = readOwnerPrivateKey(await readSmallFile(options.ownerKey, 'owner key'));
   const key = readXWingPrivateKey(await readSmallFile(options.key, 'recovery key'));
   const { brokers, recovery } = await readRecipients(options);

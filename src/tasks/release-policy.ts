@@ -88,6 +88,9 @@ export function warnings(of: { threshold: number; brokers: number; recovery: boo
           'warning: the policy names a signer, not an image: whoever holds that signing key decides which programs can open this model',
         ]
       : []),
+    ...(policy.not_after !== undefined && policy.not_after * 1000 < Date.now()
+      ? ['warning: not_after is in the past: no broker releases this model']
+      : []),
     ...(policy.any.some(({ tee }) => tee === 'simulated')
       ? ['warning: SIMULATED: no hardware protects this model']
       : []),

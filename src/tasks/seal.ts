@@ -3,6 +3,7 @@ import { cacheDirectory } from '../core/cache-directory.ts';
 import { negativeError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
+import { requireOtherThan } from '../core/same-file.ts';
 import { keyId, readOwnerPrivateKey, readXWingPrivateKey, readXWingPublicKey } from '../keys/keys.ts';
 import { sealModel } from '../seal/index.ts';
 import type { ImageConfig } from './image.ts';
@@ -33,9 +34,11 @@ export interface SealOptions extends PolicyWishes {
 
 /**
  * `atoma-tee seal`: measures the images beside the manifest, makes the release policy, seals. Refuses to sign with another
- * key than the measured owner's (`ERR_SEAL_OWNER`), and any model but the measured one (`ERR_SEAL_MODEL_MISMATCH`).
+ * key than the measured owner's (`ERR_SEAL_OWNER`), any model but the measured one (`ERR_SEAL_MODEL_MISMATCH`), and to write over what it reads
+ * (`ERR_OUTPUT_INPUT`).
  */
 export async function seal(options: SealOptions) {
+  await requireOtherThan(options.out, inputs(options));
   const owner = readOwnerPrivateKey(await readSmallFile(options.ownerKey, 'owner key'));
   const { brokers, recovery } = await readRecipients(options);
   const { reuse, rehash, threshold } = options;
@@ -83,6 +86,12 @@ export async function seal(options: SealOptions) {
     ],
   };
 }
+
+/** Everything that is read but the older sealed model, whose place the new one may take. */
+const inputs = (of: SealOptions) => [
+  ...[of.model, of.manifest, of.manifestKey, of.ownerKey, of.modelKey, ...of.brokers, of.recovery, of.reuse?.key],
+  of.policyFile,
+];
 
 /** Public keys (raw) from their files. */
 export async function readRecipients(of: { brokers: string[]; recovery?: string | undefined }) {

@@ -112,6 +112,14 @@ describe('attacks on re-binding', () => {
     nothing('never');
   });
 
+  test('the sealed model at OUT.partial: refused, and still there', async () => {
+    const there = at('never.sealed.partial');
+    writeFileSync(there, readFileSync(at('old.sealed')));
+    await expect(rebindModel(options('never.sealed', { sealed: there }))).rejects.toThrow(code('ERR_REBIND_OUT', 2));
+    expect(readFileSync(there).equals(readFileSync(at('old.sealed')))).toBe(true);
+    rmSync(there);
+  });
+
   test('a changed header, a changed index, a file cut short: refused, nothing left', async () => {
     const good = readFileSync(at('old.sealed'));
     const { payloadOffset } = read('old.sealed');
