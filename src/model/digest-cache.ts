@@ -118,7 +118,8 @@ async function readOwn(path: string): Promise<Buffer | null> {
 }
 
 async function prune(directory: string): Promise<void> {
-  const names = await readdir(directory);
+  // What else lies there is not ours: the directory may be a link to another.
+  const names = (await readdir(directory)).filter((name) => /^[0-9a-f]{64}$/.test(name));
   if (names.length <= MAX_MODELS) return;
   const ages = await Promise.all(
     names.map(async (name) => ({ name, at: (await stat(join(directory, name)).catch(() => null))?.mtimeMs ?? 0 })),

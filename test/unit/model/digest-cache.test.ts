@@ -168,13 +168,24 @@ describe('digest cache', () => {
     await record();
     const mine = cacheFile();
     for (let i = 0; i < 70; i++) {
-      const old = join(cacheDir, 'digests', `${i}`);
+      const old = join(cacheDir, 'digests', sha256(Buffer.from([i])).toString('hex'));
       writeFileSync(old, '');
       utimesSync(old, 1, 1);
     }
     await record();
     expect(readdirSync(join(cacheDir, 'digests')).length).toBe(64);
     expect(existsSync(mine)).toBe(true);
+  });
+
+  test('its directory is a link to another one, prepared by somebody: nothing of what lies there is removed', async () => {
+    const victim = join(dir, 'victim');
+    mkdirSync(victim);
+    mkdirSync(cacheDir);
+    symlinkSync(victim, join(cacheDir, 'digests'));
+    const names = Array.from({ length: 80 }, (_, i) => `letter-${i}`);
+    for (const name of names) writeFileSync(join(victim, name), '');
+    await record();
+    expect(readdirSync(victim)).toEqual(expect.arrayContaining(names));
   });
 });
 
