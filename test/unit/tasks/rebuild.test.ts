@@ -20,7 +20,7 @@ import { generateKey } from '../../../src/keys/generate.ts';
 import { build } from '../../../src/tasks/build/index.ts';
 import { type VerifyOptions, verify } from '../../../src/tasks/verify/index.ts';
 import { gramineProject } from '../gramine/project.ts';
-import { sha256, type TinyProject, tinyProject } from '../image/fixtures.ts';
+import { sha256, type TinyProject, temporaryDirectory, tinyProject } from '../image/fixtures.ts';
 
 let project: TinyProject;
 const at = (...names: string[]) => join(project.dir, ...names);
@@ -373,7 +373,7 @@ describe('an archive of inputs', () => {
 });
 
 test('what others write into a cache outlives a process whose clock is years ahead', async () => {
-  const dir = beside('cache');
+  const dir = temporaryDirectory();
   const cache = await Cache.open(dir);
   const file = cache.temporary();
   writeFileSync(file, 'half');
