@@ -32,12 +32,19 @@ try {
       await digest('sha256');
       await digest('sha384');
     },
+    // PCR0 and PCR2 are SHA-384 over nearly all of an image each: no pass over it does with fewer hashes than these.
+    limit: () =>
+      Promise.all([digest('sha384').then(() => digest('sha256')), digest('sha384').then(() => digest('sha384'))]),
     together: () => Promise.all(['sha256', 'sha384'].map(digest)),
   });
   const bytes = files.reduce((sum, path) => sum + statSync(path).size, 0);
   console.log(`${(bytes / 1e6).toFixed(0)} MB; medians of ${ROUNDS} rounds`);
   for (const [name, values] of Object.entries(times)) console.log(`${name}: ${median(values).toFixed(0)} ms`);
   report('verify / sha256 then sha384', median(times.verify) / median(times.apart), 1.2);
+  report(
+    'verify / sha256 and three sha384 (with PCR0 and PCR2) on two cores',
+    median(times.verify) / median(times.limit),
+  );
   report('verify / both at the same time', median(times.verify) / median(times.together));
 } finally {
   rmSync(dir, { recursive: true, force: true });
