@@ -16,6 +16,9 @@ import type { OldSealed } from './reuse.ts';
 import type { SealOptions, SealResult } from './seal.ts';
 import { indexAad, indexKey, keyCommitment, newContentKey, partAad } from './secrets.ts';
 
+/** In the place of a digest that is not known yet: as long as one. */
+const UNKNOWN = Buffer.alloc(32);
+
 /** Keys, ids and the places of everything, before anything is written. `old` where the plan takes parts from it. */
 export async function drawUp(options: SealOptions, files: ModelFile[], plan: Plan, old?: OldSealed) {
   const ck = newContentKey();
@@ -40,7 +43,7 @@ export async function drawUp(options: SealOptions, files: ModelFile[], plan: Pla
       path,
       size,
       mode,
-      sha256: digests[i] ?? sha256(),
+      sha256: digests[i] ?? UNKNOWN,
       extents: plan.extents[i] ?? [],
     }));
     const indexParts: IndexPart[] = parts.map(({ id, key, length }) => ({ id, key, length }));
@@ -75,7 +78,14 @@ export async function drawUp(options: SealOptions, files: ModelFile[], plan: Pla
     digests: Buffer[],
   ): Promise<Omit<SealResult, 'digest' | 'files' | 'reused'>> => {
     for (const { header, offset } of placed) writeAll(file.handle.fd, [header], offset);
-    const sealedIndex = encryptIndex(Buffer.concat([...index(digests)], plainLength), ck, sealId);
+    // Not Buffer.concat of a hundred thousand pieces.
+    const plain = Buffer.alloc(plainLength);
+    let at = 0;
+    for (const bytes of index(digests)) {
+      plain.set(bytes, at);
+      at += bytes.length;
+    }
+    const sealedIndex = encryptIndex(plain, ck, sealId);
     const bytes = encodeHeader(header(sealedIndex.length, sha256(sealedIndex)), options.ownerKey);
     writeAll(file.handle.fd, [sealedIndex], payloadOffset);
     writeAll(file.handle.fd, [bytes], 0);

@@ -4,15 +4,7 @@ import { usageError } from '../core/errors.ts';
 import type { OnProgress } from '../core/progress.ts';
 import { modelDigest } from '../model/model.ts';
 import { paddingError, tampered, truncated, wrongDigest } from './errors.ts';
-import {
-  decryptSegment,
-  decryptSegmentInto,
-  FLOE,
-  FLOE_HEADER_LENGTH,
-  type FloeState,
-  floeLength,
-  startDecryption,
-} from './floe.ts';
+import { decryptSegmentInto, FLOE, FLOE_HEADER_LENGTH, type FloeState, floeLength, startDecryption } from './floe.ts';
 import { headerLength, type ParsedHeader, PREFIX_LENGTH, pad, parseHeader, sealedSize } from './header.ts';
 import { decodeIndex, type IndexFile, type SealIndex } from './index-part.ts';
 import { checkContentKey, indexAad, indexKey, partAad } from './secrets.ts';
@@ -69,15 +61,17 @@ export async function openIndex(source: ByteSource, parsed: ParsedHeader, ck: Ui
   checkContentKey(parsed.header, ck);
   const bytes = await readIndexBytes(source, parsed);
   const state = startDecryption(indexKey(ck, sealId), indexAad(sealId), bytes.subarray(0, FLOE_HEADER_LENGTH));
-  const segments: Buffer[] = [];
-  for (let at = FLOE_HEADER_LENGTH; at < bytes.length; at += FLOE.segmentLength) {
+  const buffer = Buffer.allocUnsafeSlow(bytes.length);
+  let length = 0;
+  for (let at = FLOE_HEADER_LENGTH, n = 0; at < bytes.length; at += FLOE.segmentLength, n++) {
+    const segment = bytes.subarray(at, at + FLOE.segmentLength);
     const final = at + FLOE.segmentLength >= bytes.length;
-    segments.push(decryptSegment(state, bytes.subarray(at, at + FLOE.segmentLength), segments.length, final));
+    length += decryptSegmentInto(buffer.subarray(length), state, segment, n, final);
   }
-  const plain = Buffer.concat(segments);
+  const plain = new Uint8Array(buffer.buffer, 0, length);
   // One way to cut it: no empty segment after a full one.
   if (floeLength(plain.length) !== bytes.length) throw tampered('its index ends in an empty segment');
-  return decodeIndex(new Uint8Array(plain), parsed.header);
+  return decodeIndex(plain, parsed.header);
 }
 
 /**
