@@ -44,9 +44,11 @@ export const host = (url: string): string =>
 export const fromError = (error: unknown): Outcome => {
   const bare = (text: string) => text.replace(/[a-z][a-z0-9+.-]*:\/\/[^\s"']+/gi, host);
   const mend = error instanceof AtomaError ? error.hint : undefined;
+  const { killed, message = String(error) } = error as { killed?: unknown; message?: string };
   return {
     status: 'missing',
-    found: bare(error instanceof Error ? error.message : String(error)),
+    // Of a child process (execFile): "Command failed: ..." and all that it said.
+    found: killed === true ? 'it is there, and does not answer' : bare(message.split('\n')[0] ?? ''),
     ...(mend === undefined ? {} : { mend: bare(mend) }),
   };
 };

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { execa } from 'execa';
+import { askProgram } from '../core/ask-program.ts';
 
 /** What pacote needs of npm's configuration. Values can be secrets (tokens): never print them. */
 export type NpmOptions = Record<string, unknown>;
@@ -46,18 +46,14 @@ async function ask(dir: string): Promise<Record<string, unknown>> {
   const ours = dirname(process.execPath);
   const PATH = (process.env.PATH ?? '').split(':').filter((entry) => entry !== ours);
   // It would keep a log of the question.
-  const result = await execa('npm', ['config', 'list', '-l', '--json', '--logs-max=0'], {
+  const text = await askProgram('npm', ['config', 'list', '-l', '--json', '--logs-max=0'], {
     cwd: dir,
     env: { ...process.env, PATH: PATH.join(':') },
-    extendEnv: false,
-    reject: false,
     timeout: 20_000,
-    stdin: 'ignore',
-    stderr: 'ignore',
   });
-  if (result.failed) return {};
+  if (text === null) return {};
   try {
-    return JSON.parse(result.stdout) as Record<string, unknown>;
+    return JSON.parse(text) as Record<string, unknown>;
   } catch {
     return {};
   }

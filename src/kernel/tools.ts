@@ -1,5 +1,5 @@
 import { isAbsolute } from 'node:path';
-import { execa } from 'execa';
+import { askProgram } from '../core/ask-program.ts';
 import { missingError } from '../core/errors.ts';
 
 /** A program that building a kernel runs, and the Debian package that has it. */
@@ -70,7 +70,6 @@ export async function findTools(env: NodeJS.ProcessEnv = process.env): Promise<T
 }
 
 const run = async (name: string, args: string[], env: NodeJS.ProcessEnv, input = '') => {
-  const options = { env: toolEnvironment(env), extendEnv: false, reject: false, timeout: 60_000, input } as const;
-  const { exitCode, stdout } = await execa(name, args, options);
-  return { exitCode, stdout: stdout ?? '' };
+  const stdout = await askProgram(name, args, { env: toolEnvironment(env), timeout: 20_000, input });
+  return { exitCode: stdout === null ? 1 : 0, stdout: stdout ?? '' };
 };

@@ -100,6 +100,13 @@ describe('processors and devices, as a Linux of our making shows them', () => {
   });
 });
 
+test('what a child process says of its failure is one line, and a slow one is called that', async () => {
+  const probe = (error: Error): Probe => ({ id: 'x', name: 'x', for: 'x', look: () => Promise.reject(error) });
+  expect(await look(probe(new Error('Command failed: x\nall of it')))).toMatchObject({ found: 'Command failed: x' });
+  const late = Object.assign(new Error('Command failed: x'), { killed: true });
+  expect(await look(probe(late))).toMatchObject({ status: 'missing', found: 'it is there, and does not answer' });
+});
+
 describe('where inputs come from', () => {
   const SECRET = 'hunter2';
   const servers: Server[] = [];
