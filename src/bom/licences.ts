@@ -11,8 +11,10 @@ export const statementOf = ({ kind, licence }: StatedEntry): LicenceStatement =>
 /** `license` of a package.json: a string; before npm 3 an object, or `licenses`, a list of them. */
 export function packageJsonLicence(json: unknown): string {
   const { license, licenses } = (json ?? {}) as { license?: unknown; licenses?: unknown };
-  const one = (value: unknown): string =>
-    typeof value === 'string' ? value : String((value as { type?: unknown } | null | undefined)?.type ?? '');
+  const one = (value: unknown): string => {
+    const text = typeof value === 'string' ? value : (value as { type?: unknown } | null | undefined)?.type;
+    return typeof text === 'string' ? text : '';
+  };
   return Array.isArray(licenses) && license === undefined ? licenses.slice(0, 20).map(one).join(', ') : one(license);
 }
 

@@ -96,6 +96,15 @@ describe('packages in a command’s file system', () => {
     expect(found).toEqual([]);
   });
 
+  test('attack: a licence that is no text hides no package', async () => {
+    const licence = '{"type":{"toString":1}}';
+    const found = await find(
+      file('node_modules/a/package.json', `{"name":"a","version":"1.0.0","license":${licence}}`),
+      file('node_modules/b/package.json', `{"name":"b","version":"1.0.0","licenses":[${licence},"MIT"]}`),
+    );
+    expect(found.map(({ name }) => name)).toEqual(['a', 'b']);
+  });
+
   test('a database that lists a package sixty thousand times', async () => {
     const line = (i: number) => `P:p${i}\nV:1\n`;
     const found = await find(
