@@ -64,6 +64,8 @@ export type MeasuredImage =
       directory: string;
       measurement: SgxMeasurement;
       config: ImageConfig;
+      /** The host can read the memory of a debug enclave. */
+      debug: boolean;
     };
 
 /** Gives an image that is not beside its manifest, from what somebody trusted says of it. */
@@ -118,7 +120,7 @@ async function loadGramine(
   onProgress?: OnProgress,
 ): Promise<MeasuredImage> {
   const { readBuiltImage } = await import('../gramine/built-image.ts');
-  const { sha256, measurement, config, name } = await readBuiltImage(path, { onProgress });
+  const { sha256, measurement, config, name, settings } = await readBuiltImage(path, { onProgress });
   requireDigest(subject, { sha256: sha256.manifest }, path);
   const names = gramineNames(name);
   const [sigstruct, directory] = [names.sigstruct, names.directory].map((file) => join(dirname(path), file));
@@ -130,6 +132,7 @@ async function loadGramine(
     directory: directory as string,
     measurement,
     config,
+    debug: settings.debug,
   };
 }
 

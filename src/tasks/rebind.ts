@@ -55,7 +55,7 @@ export async function rebind(options: RebindOptions) {
     created: Math.floor(Date.now() / 1000),
     onProgress: options.onProgress,
   });
-  const who = { threshold, brokers: brokers.length, recovery: result.recovery !== undefined, policy };
+  const who = { threshold, brokers: brokers.length, recovery: result.recovery !== undefined, policy, images };
   return {
     ...result,
     recovery: result.recovery ?? null,

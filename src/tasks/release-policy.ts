@@ -73,7 +73,13 @@ export function commonConfig(images: MeasuredImage[]): ImageConfig {
 }
 
 /** What the owner should know about who can open the model, besides the enclave. */
-export function warnings(of: { threshold: number; brokers: number; recovery: boolean; policy: Policy }): string[] {
+export function warnings(of: {
+  threshold: number;
+  brokers: number;
+  recovery: boolean;
+  policy: Policy;
+  images: MeasuredImage[];
+}): string[] {
   const { threshold: t, brokers: n, recovery, policy } = of;
   const trusted =
     t > 1
@@ -94,5 +100,12 @@ export function warnings(of: { threshold: number; brokers: number; recovery: boo
     ...(policy.any.some(({ tee }) => tee === 'simulated')
       ? ['warning: SIMULATED: no hardware protects this model']
       : []),
+    ...of.images.flatMap((image) =>
+      image.target === 'gramine' && image.debug
+        ? [
+            `warning: ${image.path} is a DEBUG enclave: the host can read all of its memory; brokers release nothing to one that runs on SGX`,
+          ]
+        : [],
+    ),
   ];
 }

@@ -78,7 +78,7 @@ export async function seal(options: SealOptions) {
     brokers: brokers.map((raw) => hex(keyId(raw))),
     recovery: recovery ? hex(keyId(recovery)) : null,
     warnings: [
-      ...warnings({ threshold, brokers: brokers.length, recovery: recovery !== undefined, policy }),
+      ...warnings({ threshold, brokers: brokers.length, recovery: recovery !== undefined, policy, images }),
       ...stated.map(
         (path) =>
           `warning: ${path} is not here: its measurement is what the ${options.manifestKey ? 'signed' : 'UNSIGNED'} manifest says`,

@@ -55,7 +55,10 @@ function statedImage(facts: ManifestFacts, subject: Statement['subject'][number]
   const gramine = isGramine(subject);
   const measurement = facts.measurements.find(({ tee }) => tee === (gramine ? 'sgx' : 'nitro'));
   if (measurement?.tee === 'nitro') return { target: 'nitro', path, measurement, config };
-  if (measurement?.tee === 'sgx') return { target: 'gramine', path, ...gramineFiles(path), measurement, config };
+  if (measurement?.tee === 'sgx') {
+    const { debug = false } = facts.statement.predicate.buildDefinition.internalParameters.gramine ?? {};
+    return { target: 'gramine', path, ...gramineFiles(path), measurement, config, debug };
+  }
   throw negativeError('ERR_MANIFEST_MEASUREMENTS', `the manifest's measurements do not hold ${subject.name}`);
 }
 
