@@ -15,6 +15,12 @@ const descriptor = z.object({
   mediaType: z.string().optional(),
 });
 
+/** Whoever looks a name up finds one digest: a second one would be compared with nothing. */
+const distinct = (all: { name?: string | undefined }[]): boolean => {
+  const names = all.flatMap(({ name }) => name ?? []);
+  return new Set(names).size === names.length;
+};
+
 /** What `run` and a person want to know of a Nitro image before they start it. */
 const nitro = z.object({
   kernel: z.object({ kind: z.enum(['debian', 'small', 'file']), version: z.string(), sha256: z.string() }),
@@ -39,7 +45,10 @@ const gramine = z.object({
 
 const schema = z.object({
   _type: z.literal('https://in-toto.io/Statement/v1'),
-  subject: z.array(z.object({ name: z.string().min(1), digest: digestSet })).min(1),
+  subject: z
+    .array(z.object({ name: z.string().min(1), digest: digestSet }))
+    .min(1)
+    .refine(distinct),
   predicateType: z.literal('https://slsa.dev/provenance/v1'),
   predicate: z.object({
     buildDefinition: z.object({
@@ -65,7 +74,7 @@ const schema = z.object({
     }),
     runDetails: z.object({
       builder: z.object({ id: z.literal(BUILDER_ID), version: z.record(z.string(), z.string()) }),
-      byproducts: z.array(descriptor),
+      byproducts: z.array(descriptor).refine(distinct),
     }),
   }),
 });
