@@ -1,6 +1,7 @@
 import { lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { usageError } from '../core/errors.ts';
+import { ioError } from '../core/files.ts';
 import { type HashOptions, hashTrustedFiles } from './hash-pool.ts';
 import { gramineNames, ROOT, rootUri } from './image-manifest.ts';
 import type { ManifestTable } from './toml.ts';
@@ -9,7 +10,7 @@ import type { ManifestTable } from './toml.ts';
 export interface RootDifferences {
   trusted: number;
   missing: string[];
-  /** Other bytes, or no regular file. */
+  /** Other bytes, no regular file, or behind what is no directory any more. */
   changed: string[];
   /** Files and links that the manifest does not trust: Gramine opens none of them. */
   extra: string[];
@@ -31,7 +32,11 @@ export async function compareRoot(
   const prefix = `${rootUri(image.name)}/`;
   const own = join(image.directory, gramineNames(image.name).directory);
   const root = join(own, ROOT);
-  const found = [own, root].every(isDirectory) ? walk(root) : new Map<string, number | null>();
+  const replaced = [own, root].some((path) => kindOf(path) === 'another');
+  const found = [own, root].every((path) => kindOf(path) === 'directory')
+    ? walk(root)
+    : new Map<string, number | null>();
+  const others = new Set<string>();
   const result: RootDifferences = { trusted: 0, missing: [], changed: [], extra: [], outside: [] };
   const files: { path: string; sha256: string; size: number }[] = [];
   for (const { uri, sha256 } of trustedFiles(image.table)) {
@@ -39,9 +44,11 @@ export async function compareRoot(
     const path = uri.slice(prefix.length);
     const size = uri.startsWith(prefix) ? found.get(path) : undefined;
     found.delete(path);
+    const parent = size === undefined ? parents(path).find((above) => found.has(above)) : undefined;
+    if (parent !== undefined) others.add(parent);
     if (!uri.startsWith(prefix)) result.outside.push(uri);
-    else if (size === undefined) result.missing.push(path);
-    else if (size === null) result.changed.push(path);
+    else if (size === undefined && parent === undefined && !replaced) result.missing.push(path);
+    else if (size === undefined || size === null) result.changed.push(path);
     else files.push({ path, sha256, size });
   }
   const digests = await hashTrustedFiles(
@@ -49,21 +56,38 @@ export async function compareRoot(
     options,
   );
   result.changed.push(...files.flatMap(({ path, sha256 }, i) => (digests[i] === sha256 ? [] : [path])));
-  result.extra.push(...found.keys());
+  result.extra.push(...[...found.keys()].filter((path) => !others.has(path)));
   return result;
 }
 
-const isDirectory = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+const kindOf = (path: string): 'directory' | 'another' | 'missing' => {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return 'missing';
+  return found.isDirectory() ? 'directory' : 'another';
+};
+
+/** "a" and "a/b" of "a/b/c": where one of them is no directory any more, it stands in the place of the file. */
+const parents = (path: string): string[] =>
+  [...path.matchAll(/\//g)].map(({ index }) => path.slice(0, index)).filter((above) => above !== '');
+
+function list(directory: string) {
+  try {
+    return readdirSync(directory, { withFileTypes: true });
+  } catch (error) {
+    throw ioError(error, `cannot read ${directory}`);
+  }
+}
 
 /** Sizes of the regular files below a directory, null for what is neither file nor directory. */
 function walk(root: string): Map<string, number | null> {
   const found = new Map<string, number | null>();
   const left = [''];
   for (let at = left.pop(); at !== undefined; at = left.pop()) {
-    for (const entry of readdirSync(join(root, at), { withFileTypes: true })) {
+    for (const entry of list(join(root, at))) {
       const path = at === '' ? entry.name : `${at}/${entry.name}`;
       if (entry.isDirectory()) left.push(path);
-      else found.set(path, entry.isFile() ? lstatSync(join(root, path)).size : null);
+      else
+        found.set(path, entry.isFile() ? (lstatSync(join(root, path), { throwIfNoEntry: false })?.size ?? null) : null);
     }
     if (found.size + left.length > MAX_ENTRIES) {
       throw usageError('ERR_FILE_TOO_LARGE', `${root}: expected at most ${MAX_ENTRIES} files, found more`);

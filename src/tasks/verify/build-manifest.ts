@@ -1,5 +1,5 @@
 import { sha256 } from '../../core/bytes.ts';
-import { compare } from '../../core/check.ts';
+import { compare, fail } from '../../core/check.ts';
 import { negativeError } from '../../core/errors.ts';
 import { readSmallFile } from '../../core/files.ts';
 import type { NitroMeasurement, SgxMeasurement } from '../../core/measurement.ts';
@@ -76,8 +76,11 @@ export async function verifyBuildManifest(
   for (const subject of statement.subject) {
     if (isGramine(subject)) {
       await verifyGramineImage(path, statement, subject, loaded.measurements, findings, onProgress);
-    } else if (!signatures(statement).has(subject.name)) {
+    } else if (isNitro(subject)) {
       await verifyNitroImage(path, statement, subject, loaded.measurements, findings, now, onProgress);
+    } else if (!signatures(statement).has(subject.name)) {
+      const detail = `expected images, and signatures of enclaves, found ${JSON.stringify(subject.name)}: nothing here can check it`;
+      findings.add(fail('manifest.subject', { detail }));
     }
   }
 }
@@ -121,7 +124,7 @@ async function verifyNitroImage(
   }
   const measuredConfig = await findings.step('configuration.format', () => tap.config());
   if (!measuredConfig) return;
-  findings.add(...configurationChecks(statement, measuredConfig));
+  findings.add(...configurationChecks(statement, measuredConfig, subject.name));
 }
 
 /** The bill of materials beside the manifest: the one that it names, of the same inputs, model and images. */

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { lstatSync } from 'node:fs';
 import { compare, fail, pass } from '../../core/check.ts';
+import { readSmallFile } from '../../core/files.ts';
 import type { OnProgress } from '../../core/progress.ts';
 import { readBuiltImage } from '../../gramine/built-image.ts';
 import { compareRoot, type RootDifferences } from '../../gramine/compare-root.ts';
@@ -34,9 +35,10 @@ export async function verifyGramineImage(
   onProgress?: OnProgress,
 ): Promise<void> {
   const names = gramineNames(imageName(subject.name));
-  const image = await findings.step('gramine.enclave', () =>
-    readBuiltImage(besideManifest(manifest, subject.name), { onProgress }),
-  );
+  const path = besideManifest(manifest, subject.name);
+  // Without the image there is nothing to judge: an error, as with every image. Half of one is a verdict.
+  if (lstatSync(path, { throwIfNoEntry: false }) === undefined) await readSmallFile(path, 'Gramine manifest');
+  const image = await findings.besideStep('gramine.enclave', () => readBuiltImage(path, { onProgress }));
   if (image) {
     const listed = measurements.images.find((other) => other.target === 'gramine' && other.file === subject.name);
     const listedSgx = listed?.target === 'gramine' ? listed : undefined;
@@ -55,9 +57,9 @@ export async function verifyGramineImage(
         ? fail('gramine.debug', { detail: 'DEBUG enclave: the host can read all of its memory' })
         : pass('gramine.production', 'no debug enclave'),
     );
-    const root = await findings.step('gramine.root', () => compareRoot(image, { onProgress }));
+    const root = await findings.besideStep('gramine.root', () => compareRoot(image, { onProgress }));
     if (root) reportRoot(root, findings);
-    findings.add(...configurationChecks(statement, image.config));
+    findings.add(...configurationChecks(statement, image.config, subject.name));
   }
   await checkLayout(manifest, statement, names.layout, findings);
 }
@@ -99,6 +101,11 @@ async function checkLayout(manifest: string, statement: Statement, name: string,
     return;
   }
   const listed = statement.predicate.runDetails.byproducts.find((other) => other.name === name);
-  const found = await findings.step('gramine.layout', () => checkOciLayout(path));
-  if (found) findings.add(compare('gramine.layout-manifest', listed?.digest?.sha256 ?? 'not listed', found));
+  const found = await findings.besideStep('gramine.layout', () => checkOciLayout(path));
+  if (!found) return;
+  findings.add(compare('gramine.layout-manifest', listed?.digest?.sha256 ?? 'not listed', found.manifest));
+  if (found.extra.length === 0) return;
+  findings.notChecked.push(
+    `${found.extra.length} things in the OCI layout ${name} that no digest covers, files that its image does not have and annotations: ${told(found.extra)}`,
+  );
 }

@@ -87,6 +87,7 @@ export class Findings {
     id: string,
     run: () => Promise<T> | T,
     detail?: (value: T) => string | undefined,
+    judged: (code: string) => boolean = (code) => !code.startsWith('ERR_FILE_'),
   ): Promise<T | undefined> {
     try {
       const value = await run();
@@ -95,10 +96,15 @@ export class Findings {
     } catch (error) {
       const verdict =
         error instanceof AtomaError && (error.exitCode === EXIT.usage || error.exitCode === EXIT.negative);
-      if (!verdict || error.code.startsWith('ERR_FILE_')) throw error;
+      if (!verdict || !judged(error.code)) throw error;
       this.add(fail(id, { detail: `${error.message} (${error.code})` }));
       return undefined;
     }
+  }
+
+  /** The same for what lies beside the file that was named: where it is missing, or no file, that check fails, and the others go on. */
+  besideStep<T>(id: string, run: () => Promise<T> | T): Promise<T | undefined> {
+    return this.step(id, run, undefined, () => true);
   }
 
   result(file: string, kind: Kind): FileResult {

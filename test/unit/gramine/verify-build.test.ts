@@ -1,8 +1,10 @@
+import { execFileSync } from 'node:child_process';
 import {
   appendFileSync,
   cpSync,
   existsSync,
   lstatSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -16,6 +18,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { build } from '../../../src/tasks/build/index.ts';
 import { loadImages } from '../../../src/tasks/image.ts';
+import { releasePolicy, warnings } from '../../../src/tasks/release-policy.ts';
 import { verify } from '../../../src/tasks/verify/index.ts';
 import { sha256, temporaryDirectory } from '../image/fixtures.ts';
 import { gramineProject, SMALL } from './project.ts';
@@ -35,6 +38,19 @@ async function built(targets = ['nitro', 'gramine'], table = SMALL) {
   return { dist, manifest: join(dist, 'build.intoto.json') };
 }
 
+type Named = { name?: string; digest: Record<string, string> }[];
+type Editable = {
+  subject: { name: string; digest: Record<string, string> }[];
+  predicate: { runDetails: { byproducts: Named } };
+};
+
+function edit(dist: string, change: (statement: Editable) => void): void {
+  const path = join(dist, 'build.intoto.json');
+  const statement = JSON.parse(readFileSync(path, 'utf8')) as Editable;
+  change(statement);
+  writeFileSync(path, JSON.stringify(statement));
+}
+
 async function judge(manifest: string) {
   const report = await verify({ files: [manifest], expect: [], allowSimulated: [] });
   const [result] = report.results;
@@ -50,6 +66,13 @@ describe('verify of a build manifest passes', () => {
     expect(verdict).toBe('pass');
     const [pcr0, mrenclave] = [ids?.includes('measurement.pcr0'), ids?.includes('measurement.mrenclave')];
     expect([pcr0, mrenclave]).toEqual([targets.includes('nitro'), targets.includes('gramine')]);
+  });
+
+  test('with two images: each configuration says whose it is', async () => {
+    const { manifest } = await built();
+    const report = await verify({ files: [manifest], expect: [], allowSimulated: [] });
+    const owners = report.results[0]?.checks.filter(({ id }) => id === 'configuration.owner');
+    expect(owners?.map(({ detail }) => detail?.split(':')[0]).sort()).toEqual(['digits.eif', 'digits.manifest.sgx']);
   });
 
   test('where it was moved to; without the OCI layout it says so', async () => {
@@ -100,8 +123,97 @@ describe('verify of a build manifest fails for', () => {
         symlinkSync(`${path}.real`, path);
       }
     });
-    expect(ids).toEqual(['gramine.files-missing', 'gramine.files-changed']);
-    expect(text).toContain('bin/tool');
+    expect(ids).toEqual(['gramine.files-changed']);
+    for (const name of ['bin/tool', 'lib/']) expect(text).toContain(name);
+  });
+
+  test('its root, or its whole directory, that became a link: all of it counts as changed, none as missing', async () => {
+    for (const name of ['digits.gramine', ROOT]) {
+      const { ids } = await failing((dist) => {
+        const path = join(dist, name);
+        renameSync(path, `${path}.real`);
+        symlinkSync(`${path}.real`, path);
+      });
+      expect(ids).toEqual(['gramine.files-changed']);
+    }
+  });
+
+  test('a directory that became a file: what was in it counts as changed; it is not told as untrusted', async () => {
+    const { ids, notChecked } = await failing((dist) => {
+      rmSync(join(dist, ROOT, 'lib'), { recursive: true });
+      writeFileSync(join(dist, ROOT, 'lib'), 'x');
+    });
+    expect(ids).toEqual(['gramine.files-changed']);
+    expect(notChecked?.join('\n')).not.toContain('"lib"');
+  });
+
+  test.each<[string, string, (path: string) => void]>([
+    ['no libpal.so', 'digits.gramine/libpal.so', () => {}],
+    ['a directory as libpal.so', 'digits.gramine/libpal.so', (path) => mkdirSync(path)],
+    ['no signature', 'digits.sig', () => {}],
+    ['no directory', 'digits.gramine', () => {}],
+    [
+      'a pipe as enclave.json',
+      `${'digits.gramine/root'}/etc/atoma-tee/enclave.json`,
+      (path) => execFileSync('mkfifo', [path]),
+    ],
+  ])('%s: that check fails, and the others are still made', async (_, file, change) => {
+    const { verdict, ids } = await failing((dist) => {
+      rmSync(join(dist, file), { recursive: true });
+      change(join(dist, file));
+    });
+    expect(verdict).toBe('fail');
+    expect(ids).toEqual(['gramine.enclave']);
+  });
+
+  test('an OCI layout that is a dangling link or a file, or does not say its version', async () => {
+    const replace = (change: (path: string) => void) => (dist: string) => {
+      rmSync(join(dist, 'digits.oci'), { recursive: true });
+      change(join(dist, 'digits.oci'));
+    };
+    const changes: ((dist: string) => void)[] = [
+      replace((path) => symlinkSync('/nowhere', path)),
+      replace((path) => writeFileSync(path, '')),
+      (dist) => rmSync(join(dist, 'digits.oci/oci-layout')),
+      (dist) => writeFileSync(join(dist, 'digits.oci/oci-layout'), '{"imageLayoutVersion":"9"}'),
+    ];
+    for (const change of changes) expect((await failing(change)).ids).toEqual(['gramine.layout']);
+  });
+
+  test('not for what no digest of the OCI layout covers: blobs of no image and names in its index are reported', async () => {
+    const { verdict, notChecked } = await failing((dist) => {
+      const layout = join(dist, 'digits.oci');
+      writeFileSync(join(layout, 'blobs/sha256', 'f'.repeat(64)), 'evil');
+      const index = JSON.parse(readFileSync(join(layout, 'index.json'), 'utf8'));
+      index.manifests[0].annotations = { 'org.opencontainers.image.ref.name': 'official' };
+      writeFileSync(join(layout, 'index.json'), JSON.stringify(index));
+    });
+    expect(verdict).toBe('pass');
+    for (const name of [`"blobs/sha256/${'f'.repeat(64)}"`, '"index.json#org.opencontainers.image.ref.name"']) {
+      expect(notChecked?.join('\n')).toContain(name);
+    }
+  });
+
+  test('a subject or byproduct that is listed twice, with another digest: it would be compared with nothing', async () => {
+    for (const name of ['digits.sig', 'digits.manifest.sgx', 'measurements.json']) {
+      const { ids } = await failing((dist) =>
+        edit(dist, ({ subject, predicate }) => {
+          const list = name.endsWith('.json') ? predicate.runDetails.byproducts : subject;
+          list.push({ name, digest: { sha256: '0'.repeat(64), sha384: '0'.repeat(96) } });
+        }),
+      );
+      expect(ids).toEqual(['manifest.statement']);
+    }
+  });
+
+  test('a subject of a kind that nothing here can check, also one with the suffix of a signature', async () => {
+    for (const name of ['evil.bin', 'evil.sig']) {
+      const { ids, text } = await failing((dist) =>
+        edit(dist, ({ subject }) => subject.push({ name, digest: { sha256: '0'.repeat(64) } })),
+      );
+      expect(ids).toEqual(['manifest.subject']);
+      expect(text).toContain(name);
+    }
   });
 
   test('not for files that no manifest trusts: Gramine opens none; they are reported, control characters as JSON', async () => {
@@ -189,16 +301,24 @@ describe('verify of a build manifest fails for', () => {
   });
 
   test('a debug enclave', async () => {
-    expect((await failing(() => {}, `${SMALL}debug = true\n`)).ids).toEqual(['gramine.debug']);
+    const table = `${SMALL}debug = true\n`;
+    expect((await failing(() => {}, table)).ids).toEqual(['gramine.debug']);
+    const { images } = await loadImages((await built(['gramine'], table)).manifest);
+    const policy = await releasePolicy(images, { allowSimulated: [] });
+    const said = warnings({ threshold: 1, brokers: 1, recovery: true, policy, images });
+    expect(said.join('\n')).toContain('digits.manifest.sgx is a DEBUG enclave');
+    const production = await loadImages((await built(['gramine'])).manifest);
+    expect(
+      warnings({ ...{ threshold: 1, brokers: 1, recovery: true, policy }, ...production }).join('\n'),
+    ).not.toContain('DEBUG');
   });
 
   test('a manifest that leaves the signature out of its subjects', async () => {
-    const { ids } = await failing((dist) => {
-      const path = join(dist, 'build.intoto.json');
-      const statement = JSON.parse(readFileSync(path, 'utf8'));
-      statement.subject = statement.subject.filter(({ name }: { name: string }) => !name.endsWith('.sig'));
-      writeFileSync(path, JSON.stringify(statement));
-    });
+    const { ids } = await failing((dist) =>
+      edit(dist, (statement) => {
+        statement.subject = statement.subject.filter(({ name }) => !name.endsWith('.sig'));
+      }),
+    );
     expect(ids).toEqual(['gramine.subjects']);
   });
 });
