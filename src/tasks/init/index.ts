@@ -1,6 +1,8 @@
 import { lstatSync } from 'node:fs';
-import { basename, join, relative, resolve } from 'node:path';
+import { realpath } from 'node:fs/promises';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { AtomaError, usageError } from '../../core/errors.ts';
+import { ioError } from '../../core/files.ts';
 import type { OnProgress } from '../../core/progress.ts';
 import { generateKey, type KeyType } from '../../keys/generate.ts';
 import { CONFIG_FILE, LOCK_FILE } from '../../project/load.ts';
@@ -62,9 +64,11 @@ const MODEL = 'model';
  * That a lock cannot be written now is a note, not a failure.
  */
 export async function initProject(options: InitOptions): Promise<InitResult> {
-  const dir = resolve(options.dir);
+  const dir = await realDirectory(options.dir);
+  if (lstatSync(join(dir, KEYS), { throwIfNoEntry: false })?.isSymbolicLink()) throw taken(KEYS);
   for (const name of [CONFIG_FILE, LOCK_FILE]) if (isThere(join(dir, name))) throw taken(name);
   const found = await replies(options, dir, new Answers({ asker: options.asker, yes: options.yes ?? false }));
+  refuseForCommand(options, found.kind);
   const plan = planOf(options, dir, found);
   const config = await configText(plan);
   const placement = new Placement(dir);
@@ -89,13 +93,14 @@ export async function initProject(options: InitOptions): Promise<InitResult> {
 }
 
 function planOf(options: InitOptions, dir: string, { model, kind, image, name, targets, copy, owner }: Replies): Plan {
-  const inside = copy || model.path.startsWith(`${dir}/`);
+  const inside = copy || model.real.startsWith(`${dir}/`);
+  const path = relative(dir, inside ? model.real : model.path);
   const directory = copy || !lstatSync(model.path).isFile();
   const { summary, size, graph } = model;
   return {
     ...{ name, version: options.version ?? '1.0.0', targets, kind, image, command: options.command },
     port: options.port ?? 8080,
-    model: { path: copy ? MODEL : relative(dir, model.path), summary, size, inside, directory },
+    model: { path: copy ? MODEL : path, summary, size, inside, directory },
     owner: { public: `${KEYS}/owner.key.pub`, private: owner === undefined ? `${KEYS}/owner.key` : undefined },
     request: kind === 'onnx' && graph !== undefined ? exampleRequest(graph.inputs) : undefined,
   };
@@ -171,6 +176,26 @@ async function lock(dir: string, { onProgress, programPath }: InitOptions, resul
     const mend = error.hint === undefined ? '' : `; ${error.hint}`;
     result.notes.push(`${LOCK_FILE} could not be written yet: ${error.message} (${error.code})${mend}; ${again}`);
   }
+}
+
+/** The directory that is meant, its links followed as far as it is there: ".." of a path in enclave.toml starts from that one. */
+async function realDirectory(given: string): Promise<string> {
+  const path = resolve(given);
+  if (isThere(path)) {
+    return realpath(path).catch((error) => {
+      throw ioError(error, `cannot make a project in ${given}`);
+    });
+  }
+  return dirname(path) === path ? path : join(await realDirectory(dirname(path)), basename(path));
+}
+
+/** The toolkit serves ONNX itself: what only a command has would be lost without a word. Throws `ERR_USAGE`. */
+function refuseForCommand(options: InitOptions, kind: Replies['kind']): void {
+  const unused = (['image', 'command', 'port'] as const).filter((name) => options[name] !== undefined);
+  if (kind === 'command' || unused.length === 0) return;
+  throw usageError('ERR_USAGE', `--${unused[0]}: expected a model that a program serves, found an ONNX model`, {
+    hint: 'leave it out: the toolkit serves ONNX itself; or say --runtime command',
+  });
 }
 
 const isThere = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false }) !== undefined;

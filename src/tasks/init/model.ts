@@ -14,6 +14,8 @@ import { counted } from './words.ts';
 export interface FoundModel {
   /** Absolute. */
   path: string;
+  /** The same, its links followed. */
+  real: string;
   files: ModelFile[];
   /** Bytes of all files. */
   size: number;
@@ -61,7 +63,7 @@ const MOST_LOOKED_AT = 256;
 export async function lookAtModel(path: string, any: boolean, copied = false): Promise<FoundModel> {
   const files = copied ? await listBehind(path) : await listModel(path).catch((error) => withCopyHint(path, error));
   const size = files.reduce((sum, file) => sum + file.size, 0);
-  const found = { path: resolve(path), files, size };
+  const found = { path: resolve(path), real: await realpath(path), files, size };
   const named = (pattern: RegExp) => files.filter((file) => pattern.test(file.path));
   if (named(/\.onnx$/).length > 0) {
     const graph = files.find((file) => file.path === findOnnx(files)) as ModelFile;

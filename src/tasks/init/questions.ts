@@ -143,14 +143,19 @@ async function targetsOf(
   return TARGETS.map(({ value }) => value as 'nitro' | 'gramine').filter((target) => chosen.includes(target));
 }
 
-async function copyOf({ copy }: InitOptions, dir: string, { path }: FoundModel, answers: Answers): Promise<boolean> {
+async function copyOf(
+  { copy }: InitOptions,
+  dir: string,
+  { path, real }: FoundModel,
+  answers: Answers,
+): Promise<boolean> {
   const project = resolve(dir);
-  if (path === project || project.startsWith(`${path}/`)) {
+  if (real === project || project.startsWith(`${real}/`)) {
     throw usageError('ERR_INIT_MODEL', `expected a model that does not hold the project, found ${path}`, {
       hint: `move its files into a directory of their own, such as ${join(relative('', project) || '.', 'model')}`,
     });
   }
-  if (path.startsWith(`${project}/`)) return false;
+  if (real.startsWith(`${project}/`)) return false;
   return answers.get(copy, {
     flag: '--copy',
     fallback: false,

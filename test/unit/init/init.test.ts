@@ -297,3 +297,61 @@ test('weights of safetensors go to a command, too', async () => {
   const result = await initProject({ dir: at('stp'), model: at('st'), command: ['/serve'], yes: true, lock: false });
   expect(result.model).toMatchObject({ format: 'safetensors', summary: 'safetensors, 2 tensors, 14 parameters' });
 });
+
+describe('links to directories', () => {
+  test('attack: a project reached by a link: its paths start from where it is', async () => {
+    mkdirSync(at('far/away/place'), { recursive: true });
+    symlinkSync(at('far/away/place'), at('link'));
+    const { dir: made } = await init('link/project');
+    expect(made).toBe(at('far/away/place/project'));
+    expect(await loadProject(made)).toMatchObject({ model: { path: digits } });
+  });
+
+  test('attack: a model that holds the project, by a link', async () => {
+    mkdirSync(at('holds/project'), { recursive: true });
+    cpSync(digits, at('holds/model.onnx'));
+    symlinkSync(at('holds'), at('to-holds'));
+    for (const [dir, model] of [
+      ['holds/project', 'to-holds/../to-holds/'],
+      ['to-holds/project', 'holds'],
+      ['to-holds', 'holds'],
+    ] as const) {
+      await expect(init(dir, { model: at(model) }), dir).rejects.toMatchObject({
+        code: expect.stringMatching(/^ERR_(INIT_MODEL|MODEL_ENTRY)$/),
+      });
+    }
+    expect(readdirSync(at('holds'))).toEqual(['model.onnx', 'project']);
+  });
+
+  test('a model in the project, named by a link, is in it', async () => {
+    mkdirSync(at('within'));
+    cpSync(digits, at('within/model.onnx'));
+    symlinkSync(at('within'), at('to-within'));
+    const { model } = await init('within', { model: at('to-within/model.onnx'), copy: true });
+    expect(model).toMatchObject({ path: 'model.onnx', copied: false });
+    expect(read('within/.gitignore')).toContain('\n/model.onnx\n');
+  });
+
+  test('attack: keys/ is a link: no private key is written where it leads', async () => {
+    mkdirSync(at('keys-linked'));
+    mkdirSync(at('elsewhere'));
+    symlinkSync(at('elsewhere'), at('keys-linked/keys'));
+    await expect(init('keys-linked')).rejects.toMatchObject({ code: 'ERR_INIT_EXISTS' });
+    expect(readdirSync(at('elsewhere'))).toEqual([]);
+  });
+
+  test('the directory is a link to nothing: said, and nothing is made', async () => {
+    symlinkSync(at('nowhere'), at('dangling'));
+    await expect(init('dangling')).rejects.toMatchObject({
+      code: 'ERR_FILE_NOT_FOUND',
+      message: expect.stringContaining('dangling'),
+    });
+  });
+});
+
+test('attack: flags that a served graph has no use for are refused, not forgotten', async () => {
+  for (const more of [{ image: 'oci:x/y:1' }, { command: ['a'] }, { port: 99 }]) {
+    await expect(init('unused', more)).rejects.toMatchObject({ code: 'ERR_USAGE' });
+  }
+  expect(existsSync(at('unused'))).toBe(false);
+});
