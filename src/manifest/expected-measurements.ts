@@ -26,9 +26,29 @@ const nitroCli = z.object({ Measurements: measurement });
 /**
  * Reads a file of expected measurements: measurements.json, what `build --json` prints, one measurement such as
  * {"pcr0": HEX} or {"mrenclave": HEX}, or what `nitro-cli build-enclave` prints. Registers that it does not name are not
- * expected to have any value. Throws `ERR_MEASUREMENTS_MALFORMED` (exit 2), also where it names no register.
+ * expected to have any value, but those that cover everything of an image have to be there: PCR0, or PCR1 and PCR2; MRENCLAVE.
+ * Throws `ERR_MEASUREMENTS_MALFORMED` (exit 2), also for two measurements of one target and for a debug enclave's zeros.
  */
 export function parseExpectedMeasurements(bytes: Uint8Array): ExpectedImage[] {
+  const images = readExpected(bytes);
+  for (const { target, registers } of images) {
+    if (images.filter((image) => image.target === target).length > 1)
+      throw malformed(undefined, `found two measurements for ${target}: nobody knows which one is meant`);
+    const { pcr0, pcr1, pcr2, mrenclave } = registers;
+    if (target === 'nitro' && /^0+$/.test(pcr0 ?? `${pcr1}${pcr2}`))
+      throw malformed(undefined, 'found the zeros of a debug enclave, which has no measurement');
+    if (target === 'nitro' ? pcr0 === undefined && (pcr1 === undefined || pcr2 === undefined) : mrenclave === undefined)
+      throw malformed(
+        undefined,
+        target === 'nitro'
+          ? 'found neither pcr0 nor both pcr1 and pcr2: one of those alone leaves a part of the image uncompared'
+          : 'found no mrenclave: what else there is says nothing of what is inside',
+      );
+  }
+  return images;
+}
+
+function readExpected(bytes: Uint8Array): ExpectedImage[] {
   let json: unknown;
   try {
     json = JSON.parse(Buffer.from(bytes).toString('utf8'));
@@ -49,6 +69,11 @@ export function parseExpectedMeasurements(bytes: Uint8Array): ExpectedImage[] {
     : [cli.success ? lowerKeys(cli.data.Measurements) : isObject(json) ? json : {}];
   return found.map((one) => {
     const target = 'mrenclave' in one || 'mrsigner' in one ? ('gramine' as const) : ('nitro' as const);
+    if (target === 'gramine' && REGISTERS.nitro.some((name) => name in one))
+      throw malformed(
+        undefined,
+        'found registers of Nitro and of SGX in one: give {"images":[{"measurement":...},...]}',
+      );
     return { target, registers: registersOf(one, target) };
   });
 }
@@ -71,8 +96,8 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
 const lowerKeys = (value: Record<string, unknown>) =>
   Object.fromEntries(Object.entries(value).map(([key, item]) => [key.toLowerCase(), item]));
 
-const malformed = (cause?: unknown) =>
-  usageError('ERR_MEASUREMENTS_MALFORMED', 'expected measurements to compare with, found none that can be read', {
+const malformed = (cause?: unknown, found = 'found none that can be read') =>
+  usageError('ERR_MEASUREMENTS_MALFORMED', `expected measurements to compare with, ${found}`, {
     cause,
     hint: 'give measurements.json of a build, what `atoma-tee build --json` printed, or {"pcr0": "..."}',
   });
