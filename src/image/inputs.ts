@@ -23,16 +23,20 @@ const MENDS = 3;
 export async function provideInputs(entries: LockEntry[], cache: Cache, options: InputOptions): Promise<TreeFile[]> {
   // The first failure stops the other downloads; it is the one to report.
   const abort = new AbortController();
+  const failures: unknown[] = [];
   const lists = await Promise.all(
     entries.map(async (entry) => {
       try {
         return await provide(entry, cache, options, abort.signal);
       } catch (error) {
         abort.abort();
-        throw error;
+        failures.push(error);
+        return [];
       }
     }),
   );
+  // Only when nobody writes into the cache any more: whoever made it for this alone removes it.
+  if (failures.length > 0) throw failures[0];
   return lists.flat();
 }
 
