@@ -285,7 +285,8 @@ describe('an archive of inputs', () => {
     const before = readdirSync(join(project.cacheDir, 'archives'));
     const result = await rebuild({ inputs: archive() });
     expect(result.failed).toEqual(['rebuild.inputs']);
-    expect(result.text).toMatch(/libc6@1\.0-1[^"]*linux-image-6\.1\.0-tiny@1\.0-1/);
+    // In the order of their digests, which is that of nobody.
+    for (const name of ['libc6@1.0-1', 'linux-image-6.1.0-tiny@1.0-1']) expect(result.text).toContain(name);
     await expect(run({ inputs: archive(), cacheDir: beside('fresh') })).rejects.toMatchObject({
       code: 'ERR_INPUTS_DAMAGED',
       details: { blobs: [expect.any(String), expect.any(String)] },
