@@ -104,10 +104,10 @@ function linked(nodes: Node[]): Node[] {
     ({ numbering }) => `${numbering?.device} ${numbering?.inode}`,
   );
   for (const group of groups.values()) {
-    const holder = group.find(({ size }) => size > 0);
-    if (holder === undefined) continue;
+    // An empty file's content is with none of its names.
+    const holder = group.find(({ size }) => size > 0) ?? group[0];
     for (const node of group) {
-      if (node === holder || node.size > 0) continue;
+      if (holder === undefined || node === holder || node.size > 0) continue;
       node.type = 'link';
       node.target = holder.path;
       delete node.data;

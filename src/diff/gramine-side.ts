@@ -35,6 +35,8 @@ export interface GramineSide {
   areas?: Map<string, AreaSource>;
   /** The signed manifest. */
   manifest?: { bytes: Buffer; table: ManifestTable };
+  /** Of the manifest as a file, where a list says so and the file is not there. */
+  listed?: { size: number; sha256: string };
   /** Trusted files by URI. */
   trusted?: Node[];
   /** Of a URI: the image's root, which is stripped where packages and locks are asked. */
@@ -114,7 +116,7 @@ function source({ name, address, size, flags, digest }: Area, manifest: Buffer, 
 }
 
 /** What measurements.json tells of an image. */
-export function listedGramine({ measurement, parts, files, file }: GramineImage): GramineSide {
+export function listedGramine({ measurement, parts, files, file, size, sha256 }: GramineImage): GramineSide {
   const { mrenclave, mrsigner, isvprodid, isvsvn } = measurement;
   const root = `${rootUri(file.replace(/\.manifest\.sgx$/, ''))}/`;
   return {
@@ -130,6 +132,7 @@ export function listedGramine({ measurement, parts, files, file }: GramineImage)
       .filter(({ type }) => type === 'file' || type === 'link')
       .map((node) => trustedOf(node, root, files)),
     root,
+    listed: { size, sha256 },
     notes: [],
   };
 }
@@ -139,10 +142,9 @@ function trustedOf({ path, type, sha256: own, target }: Node, root: string, file
   return { path: `${root}${path}`, type: 'file', size: 0, ...(digest === undefined ? {} : { sha256: digest }) };
 }
 
-/** Of a manifest, where there are no areas to take it from. */
-export const manifestSource = ({ areas, manifest }: GramineSide): PartSource | null => {
-  const known = areas?.get('manifest');
-  if (!manifest) return known ?? null;
-  const digest = known?.digest ?? hex(sha256(manifest.bytes));
-  return { name: 'manifest', size: manifest.bytes.length, digest, view: bytesView(manifest.bytes) };
+/** A manifest by its own digest: that of its area nobody knows without a libpal.so. */
+export const manifestSource = ({ manifest, listed }: GramineSide): PartSource | null => {
+  if (!manifest) return listed ? { name: 'manifest', size: listed.size, digest: listed.sha256 } : null;
+  const { bytes } = manifest;
+  return { name: 'manifest', size: bytes.length, digest: hex(sha256(bytes)), view: bytesView(bytes) };
 };

@@ -44,7 +44,7 @@ async function compareManifests(
   const items: ItemDiff[] = [];
   if (a.trusted && b.trusted) {
     const [x, y] = [a, b].map((side) => (side.trusted ?? []).map((node) => inRoot(node, side.root ?? '')));
-    const tree = compareTrees(x ?? [], y ?? []);
+    const tree = compareTrees(x ?? [], y ?? [], a.manifest !== undefined && b.manifest !== undefined);
     const surroundings = { ...around, packagesA: indexPackages(x ?? []), packagesB: indexPackages(y ?? []) };
     for (const diff of tree.nodes) items.push(await fileItem(diff, surroundings, items.length < detail.items));
     if (tree.order) {

@@ -18,8 +18,11 @@ export interface PackageIndex {
 /** Of each record that is read; larger ones are let be. */
 const MAX_RECORD = 64 << 20;
 
-/** Reads dpkg's, apk's and npm's records, and those of Python's wheels. They are believed only for a likely cause. */
-export function indexPackages(nodes: Node[]): PackageIndex {
+/**
+ * Reads dpkg's, apk's and npm's records, and those of Python's wheels. They are believed only for a likely cause. Null where a
+ * record is there and its bytes are not (a list of files): what is installed is not known then.
+ */
+export function indexPackages(nodes: Node[]): PackageIndex | null {
   const index = new Records();
   const byPath = new Map(nodes.map((node) => [node.path, node]));
   for (const { path } of nodes) {
@@ -28,6 +31,8 @@ export function indexPackages(nodes: Node[]): PackageIndex {
     const [, apk] = /^(.*?)lib\/apk\/db\/installed$/.exec(path) ?? [];
     const [, , npm] = /^(.*\/)?(node_modules\/(?:@[^/]+\/)?[^/]+)\/package\.json$/.exec(path) ?? [];
     const wheel = /^(.*?)([^/]+)-([^/-]+)\.dist-info\/RECORD$/.exec(path);
+    const isRecord = [dpkg, distroless, apk, npm].some((found) => found !== undefined) || wheel !== null;
+    if (isRecord && byPath.get(path)?.data === undefined) return null;
     const read = () => text(byPath.get(path));
     if (dpkg !== undefined) readDpkg(index, dpkg, read(), byPath);
     else if (distroless !== undefined && !path.endsWith('.md5sums'))
@@ -74,7 +79,9 @@ class Records implements PackageIndex {
 const merged = (path: string): string => path.replace(/(^|\/)usr\/(bin|sbin|lib\w*)\//, '$1$2/');
 
 const text = (node: Node | undefined): string =>
-  node?.data === undefined || node.size > MAX_RECORD ? '' : readSome(node.data, 0, node.size).toString('utf8');
+  node?.data === undefined || node.data.size > MAX_RECORD
+    ? ''
+    : readSome(node.data, 0, node.data.size).toString('utf8');
 
 const field = (paragraph: string, name: string): string =>
   new RegExp(`^${name}: (.*)$`, 'm').exec(paragraph)?.[1]?.trim() ?? '';

@@ -46,10 +46,12 @@ async function compareOpened(
   if (part.a && x.index) part.a.entries = x.index.nodes.length;
   if (part.b && y.index) part.b.entries = y.index.nodes.length;
   const same = x.view !== undefined && y.view !== undefined && sameBytes(x.view, y.view);
-  if (x.compression || y.compression) compareCompression(part, [x.compression, y.compression], [a, b], same);
+  // A list says nothing of what was around the archive, nor of how it was written.
+  const bytes = a.view !== undefined && b.view !== undefined;
+  if (bytes && (x.compression || y.compression)) compareCompression(part, [x.compression, y.compression], [a, b], same);
   if (same) return;
   if (x.index && y.index && (x.index.nodes.length > 0 || y.index.nodes.length > 0)) {
-    const tree = compareTrees(x.index.nodes, y.index.nodes);
+    const tree = compareTrees(x.index.nodes, y.index.nodes, bytes);
     await compareFiles(part, tree, [x.index.nodes, y.index.nodes], around, detail);
     wholeArchive(part, tree);
   }
@@ -61,10 +63,13 @@ async function compareOpened(
       'the entries are the same: padding, or the way in which numbers are written; another program wrote it';
     blame(part, { id: 'cpio-writer', reason });
   } else {
-    const listed = x.index && y.index && part.problems.length === 0;
-    const reason = listed
-      ? 'the lists of files are the same: what differs is in no list (times, order, how it is written)'
-      : 'the parts differ where they could not be taken apart';
+    const readable = part.problems.length === 0;
+    const reason =
+      readable && x.index && y.index
+        ? 'the lists of files are the same: what differs is in no list (times, order, how it is written)'
+        : readable && !bytes
+          ? 'one side has neither the bytes nor a list of the files'
+          : 'the parts differ where they could not be taken apart';
     blame(part, { id: 'unknown', reason });
   }
 }

@@ -20,8 +20,11 @@ export interface TreeDiff {
   raw: number;
 }
 
-/** Compares two lists of entries path by path. What one side does not know is no difference. */
-export function compareTrees(a: Node[], b: Node[]): TreeDiff {
+/**
+ * Compares two lists of entries path by path. What one side does not know is no difference. `ordered`: both lists are in the
+ * order of what they were read from; measurements.json sorts its own.
+ */
+export function compareTrees(a: Node[], b: Node[], ordered: boolean): TreeDiff {
   const [left, right] = [keyed(a), keyed(b)];
   const nodes: NodeDiff[] = [];
   const numbered: [Node, Node][] = [];
@@ -36,7 +39,8 @@ export function compareTrees(a: Node[], b: Node[]): TreeDiff {
     if (changes.length > 0) nodes.push({ path: x.path, a: x, b: y, changes });
     if (JSON.stringify(x.numbering) !== JSON.stringify(y.numbering) && x.numbering && y.numbering)
       numbered.push([x, y]);
-    if (changes.length === 0 && x.raw !== y.raw) raw++;
+    const headers = x.raw !== undefined && y.raw !== undefined;
+    if (changes.length === 0 && headers && x.raw !== y.raw) raw++;
   }
   for (const [key, y] of right) {
     if (!left.has(key))
@@ -45,7 +49,7 @@ export function compareTrees(a: Node[], b: Node[]): TreeDiff {
   const [first] = numbered;
   return {
     nodes: pairRenamed(nodes),
-    order: compareOrder([...left.keys()], [...right.keys()], left, right),
+    order: ordered ? compareOrder([...left.keys()], [...right.keys()], left, right) : null,
     numbering: first ? { count: numbered.length, first } : null,
     raw,
   };

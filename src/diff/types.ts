@@ -80,7 +80,7 @@ export interface PartDiff {
 
 export interface PartFacts {
   size: number;
-  /** Hex: SHA-384 of a section, SHA-256 of an enclave's area. */
+  /** Hex: SHA-384 of a section, SHA-256 of a manifest as a file or of an enclave's other area. */
   digest: string | null;
   /** Entries of an archive. */
   entries?: number | undefined;
