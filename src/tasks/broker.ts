@@ -3,6 +3,7 @@ import { AuditFile, Broker, MemoryState, openSqliteState, serveBroker } from '..
 import { hex } from '../core/bytes.ts';
 import { usageError } from '../core/errors.ts';
 import { readSmallFile } from '../core/files.ts';
+import { isSameFile } from '../core/same-file.ts';
 import { keyId, readOwnerPublicKey, readXWingPrivateKey } from '../keys/keys.ts';
 import { readEndorsements } from './endorsements.ts';
 
@@ -61,6 +62,9 @@ async function openMemory({ state: path, audit: log }: BrokerFlags, brokerKeyId:
   const audit = log === undefined ? undefined : new AuditFile(log, hex(brokerKeyId));
   const repaired = audit?.repaired ?? false;
   try {
+    // Each would find the other's bytes in it: at the first release, not now.
+    if (path !== undefined && log !== undefined && (await isSameFile(path, log)))
+      throw usageError('ERR_USAGE', `expected two files for --state and --audit, found ${log} for both`);
     if (path === undefined) return { state: new MemoryState({ audit }), repaired, close: () => audit?.close() };
     const state = await openSqliteState(path, { brokerKeyId, audit });
     const close = () => {
