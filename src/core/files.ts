@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { type FileHandle, lstat, open, realpath, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, lstat, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { AtomaError, usageError } from './errors.ts';
 import { temporary } from './temporary.ts';
@@ -31,7 +31,6 @@ export class AtomicFile {
     const partial = partialOf(path);
     try {
       await requireReplaceable(path);
-      await requireReplaceable(partial);
       await rm(partial, { force: true });
       // O_EXCL | O_NOFOLLOW: nobody can plant a link for us to write through.
       const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
@@ -90,33 +89,6 @@ export async function requireReplaceable(path: string): Promise<void> {
   if (there === null || there.isFile()) return;
   const found = there.isDirectory() ? 'a directory' : 'a device, a pipe or a socket';
   throw usageError('ERR_OUTPUT_KIND', `expected to write the file ${path}, found ${found} of that name`);
-}
-
-/** Whether two paths lead to one file that is there, by whatever names. */
-export async function isSameFile(a: string, b: string): Promise<boolean> {
-  const [one, other] = await Promise.all([a, b].map((path) => stat(path, { bigint: true }).catch(() => null)));
-  return one != null && other != null && one.ino === other.ino && one.dev === other.dev;
-}
-
-/**
- * An output may not take the place of what it is made from, nor may its FILE.partial: a key or a model would be gone. A directory among
- * `inputs` stands for what is in it. Throws `ERR_OUTPUT_INPUT` (exit 2).
- */
-export async function requireOtherThan(out: string, inputs: (string | undefined)[]): Promise<void> {
-  const where = await realpath(dirname(out)).catch(() => null);
-  for (const input of inputs) {
-    if (input === undefined) continue;
-    const isDirectory = (await stat(input).catch(() => null))?.isDirectory() ?? false;
-    const directory = isDirectory ? await realpath(input) : null;
-    const inside = where !== null && directory !== null && `${where}/`.startsWith(`${directory}/`);
-    if (inside || (await isSameFile(out, input)) || (await isSameFile(partialOf(out), input))) {
-      throw usageError(
-        'ERR_OUTPUT_INPUT',
-        `expected another place for the output than ${inside ? 'in ' : ''}${input}, which it is made from; found ${out}`,
-        { hint: 'another --out' },
-      );
-    }
-  }
 }
 
 /** Writes all of it or nothing. */
