@@ -175,6 +175,20 @@ describe('a signed manifest fails', () => {
     });
   });
 
+  test('attack: outputs that nobody looks at: not passed over in silence', async () => {
+    const more = ['evil.tar', '\u001b[2J'].map((name) => ({ name, digest: { sha256: '00'.repeat(32) } }));
+    const { manifest } = await signed((dist) =>
+      resign(dist, ours, (text) => {
+        const json = JSON.parse(text);
+        json.predicate.runDetails.byproducts.push(...more);
+        return JSON.stringify(json);
+      }),
+    );
+    const { notChecked } = await judge(manifest, ours.pub);
+    expect(notChecked).toContain('other outputs that the manifest lists: "evil.tar", "\\u001b[2J"');
+    expect((await judge((await signed()).manifest)).notChecked).not.toContain('other outputs');
+  });
+
   test('whose image is not there: an error, never a pass', async () => {
     const { manifest } = await signed((dist) => rmSync(join(dist, 'digits.eif')));
     await expect(judge(manifest, ours.pub)).rejects.toMatchObject({ code: 'ERR_FILE_NOT_FOUND', exitCode: 2 });
