@@ -26,10 +26,13 @@ export async function verifyModel(options: {
   };
 }
 
-/** `seal --model-key`: throws `ERR_MODEL_SIGNATURE` (exit 3), which names what is wrong, unless `key` signed this model. */
-export async function requireSignedModel(model: string, key: string, onProgress?: OnProgress): Promise<void> {
+/**
+ * `seal --model-key`: throws `ERR_MODEL_SIGNATURE` (exit 3), which names what is wrong, unless `key` signed this model. Returns what the
+ * signature says nothing of: such files are sealed all the same.
+ */
+export async function requireSignedModel(model: string, key: string, onProgress?: OnProgress): Promise<string[]> {
   const { verdict, results } = await verifyModel({ model, key, ...(onProgress ? { onProgress } : {}) });
-  if (verdict === 'pass') return;
+  if (verdict === 'pass') return results.flatMap(({ notChecked }) => notChecked);
   const wrong = results.flatMap(({ checks }) => checks).find(({ status }) => status === 'fail');
   const why = `${wrong?.id}${wrong?.detail === undefined ? '' : `: ${wrong.detail}`}`;
   throw negativeError('ERR_MODEL_SIGNATURE', `the model is not the one that the key ${key} signed (${why})`, {

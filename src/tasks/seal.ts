@@ -48,7 +48,8 @@ export async function seal(options: SealOptions) {
   const config = commonConfig(images);
   requireOwner(config, owner.publicRaw);
   const policy = await releasePolicy(images, options);
-  if (options.modelKey !== undefined) await requireSignedModel(options.model, options.modelKey, options.onProgress);
+  const { model, modelKey, onProgress } = options;
+  const unsigned = modelKey === undefined ? [] : await requireSignedModel(model, modelKey, onProgress);
   const sealed = await sealModel({
     model: options.model,
     policy,
@@ -79,6 +80,7 @@ export async function seal(options: SealOptions) {
     recovery: recovery ? hex(keyId(recovery)) : null,
     warnings: [
       ...warnings({ threshold, brokers: brokers.length, recovery: recovery !== undefined, policy, images }),
+      ...unsigned.map((what) => `warning: sealed all the same: ${what}`),
       ...stated.map(
         (path) =>
           `warning: ${path} is not here: its measurement is what the ${options.manifestKey ? 'signed' : 'UNSIGNED'} manifest says`,

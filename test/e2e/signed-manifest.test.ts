@@ -1,5 +1,5 @@
 /** Who made it: a signed model, a signed build of it, both through sealing and back, through the command line. */
-import { cpSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { atomaTee, digits, ok, scratch } from './cli.ts';
@@ -23,6 +23,9 @@ beforeAll(() => {
   cpSync(digits, at('project'), { recursive: true, filter: (from) => !from.endsWith('/dist') });
   // First the model: its signature is one of its files, which the image measures.
   ok(cli('model', 'sign', model, '--key', at('build.key')));
+  // Left out by every signature, and yet a file of the model.
+  mkdirSync(join(model, '.github'));
+  writeFileSync(join(model, '.github/unsigned'), 'x');
   const built = ok(cli('build', at('project'), '--out', at('dist'), '--sign', at('build.key'))).json;
   expect(built.signature).toBe(bundle);
 });
@@ -50,7 +53,8 @@ describe('a signed build', () => {
 
 describe('a signed model', () => {
   test('is sealed with its signature, answers in an enclave, and verifies when it is unsealed', () => {
-    ok(cli(...seal('model.sealed', '--model-key', pub)));
+    const { stderr } = ok(cli(...seal('model.sealed', '--model-key', pub)));
+    expect(stderr).toMatch(/warning: sealed all the same: .*"\.github\/unsigned"/);
     const run = ['run', manifest, '--model', at('model.sealed'), '--input', join(digits, 'inputs/03.json')];
     const answer = ok(cli(...run, '--broker-key', at('broker.key'), '--allow-simulated', 'local')).json;
     expect(answer.outputs.length).toBeGreaterThan(0);
