@@ -126,11 +126,13 @@ describe('a rebuild', () => {
         'image.sha256',
         'measurement.pcr2',
         'rebuild.bytes',
+        'rebuild.measurement-equal',
         'rebuild.byte-equal',
         'rebuild.first-file',
       ]),
     );
-    expect(result.rebuild).toMatchObject({ measurementEqual: true, byteEqual: false });
+    // measurements.json beside it still says what it said: the image is what counts.
+    expect(result.rebuild).toMatchObject({ measurementEqual: false, byteEqual: false });
     expect(result.text).toMatch(/ramdisk1 rootfs\/lib\/libc\.so\.6: content, first at byte 18/);
   });
 
@@ -276,6 +278,17 @@ describe('an archive of inputs', () => {
     mkdirSync(join(mine, 'blobs/photos'), { recursive: true });
     await expect(run({ saveInputs: mine })).rejects.toMatchObject({ code: 'ERR_OUTPUT_KIND' });
     expect(readdirSync(mine)).toEqual(['blobs']);
+  });
+
+  test('that lacks one input of the lock fails for that one, and leaves nothing behind', async () => {
+    const index = join(archive(), 'inputs.json');
+    const json = JSON.parse(readFileSync(index, 'utf8'));
+    json.blobs.pop();
+    writeFileSync(index, JSON.stringify(json));
+    const before = leftovers();
+    for (let i = 0; i < 3; i++)
+      await expect(rebuild({ inputs: archive() })).rejects.toMatchObject({ code: 'ERR_OFFLINE_MISSING', exitCode: 5 });
+    expect(leftovers()).toEqual(before);
   });
 
   test('names every bad blob, and uses none', async () => {
