@@ -4,6 +4,7 @@ import { hex, sha256 } from '../core/bytes.ts';
 import { usageError } from '../core/errors.ts';
 import { ioError, readSmallFile, writeFileAtomic } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
+import { requireOtherThan } from '../core/same-file.ts';
 import { finishManifest, parseManifest } from '../gramine/manifest.ts';
 import { renderTemplate } from '../gramine/template.ts';
 import { findGramine } from '../gramine/template-programs.ts';
@@ -40,9 +41,10 @@ export interface GramineManifestResult {
 
 /**
  * What `gramine-manifest` does, byte for byte: renders a template, fills in defaults, checks, hashes trusted files. Errors:
- * `ERR_GRAMINE_*` of src/gramine/{template,toml,manifest}.ts, `ERR_FILE_*`.
+ * `ERR_GRAMINE_*` of src/gramine/{template,toml,manifest}.ts, `ERR_FILE_*`, `ERR_OUTPUT_INPUT`.
  */
 export async function gramineManifest(options: GramineManifestOptions): Promise<GramineManifestResult> {
+  if ('path' in options.template) await requireOtherThan(options.out, [options.template.path]);
   const directory = resolve(options.directory ?? '.');
   const gramine = options.gramine === undefined ? findGramine() : resolve(options.gramine);
   if (options.chroot !== undefined) await requireDirectory(options.chroot, '--chroot');

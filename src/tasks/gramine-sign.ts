@@ -4,6 +4,7 @@ import { usageError } from '../core/errors.ts';
 import { AtomicFile, ioError, readSmallFile } from '../core/files.ts';
 import type { SgxMeasurement } from '../core/measurement.ts';
 import type { OnProgress } from '../core/progress.ts';
+import { requireOtherThan } from '../core/same-file.ts';
 import { readSgxSigner, type SgxSignerSource, signingDate, signManifest } from '../gramine/index.ts';
 import { finishManifest, parseManifest } from '../gramine/manifest.ts';
 import { MAX_MANIFEST } from '../gramine/toml.ts';
@@ -36,12 +37,14 @@ export interface SignedEnclave {
 
 /**
  * `gramine sign`: as gramine-sgx-sign. The manifest is completed again (trusted files that have a digest keep it), measured together
- * with libpal.so, and signed; relative URIs are relative to the working directory. Both outputs appear, or none.
- * Throws what `finishManifest`, `readSgxSigner` and `signManifest` throw, and `ERR_USAGE`.
+ * with libpal.so, and signed; relative URIs are relative to the working directory. Both outputs appear, or none, and neither
+ * takes the place of a key or of anything else that is read (`ERR_OUTPUT_INPUT`). Throws what `finishManifest`, `readSgxSigner` and
+ * `signManifest` throw, and `ERR_USAGE`.
  */
 export async function signGramine(options: SignOptions): Promise<SignedEnclave> {
   const { out, sig = sigBeside(out), onProgress } = options;
   if (resolve(sig) === resolve(out)) throw usageError('ERR_USAGE', `expected two output files, found ${out} for both`);
+  for (const output of [out, sig]) await requireOtherThan(output, inputs(options));
   const date = signingDate(options.date);
   const signer = await readSgxSigner(options.signer);
   const libpal = await readSmallFile(options.libpal, 'libpal', MAX_LIBPAL);
@@ -56,6 +59,11 @@ export async function signGramine(options: SignOptions): Promise<SignedEnclave> 
   const debug = (table.sgx as { debug?: unknown }).debug === true;
   return { measurement: signed.measurement, manifest: out, sigstruct: sig, date, debug };
 }
+
+const inputs = ({ manifest, libpal, signer }: SignOptions) => [
+  ...[manifest, libpal],
+  ...('key' in signer ? [signer.key, signer.passphrase] : [signer.publicKey]),
+];
 
 const MANIFEST_NAME = /\.manifest\.sgx$/;
 

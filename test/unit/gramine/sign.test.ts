@@ -1,11 +1,22 @@
 import { execFileSync } from 'node:child_process';
 import { createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { readSgxSigner, signingDate } from '../../../src/gramine/index.ts';
 import { generateKey } from '../../../src/keys/generate.ts';
+import { gramineManifest } from '../../../src/tasks/gramine-manifest.ts';
 import { signGramine } from '../../../src/tasks/gramine-sign.ts';
 import { haveVectors, vectors } from '../vectors.ts';
 import { smallPal } from './elf-file.ts';
@@ -67,6 +78,40 @@ describe.skipIf(!haveVectors)('the reference vectors (skipped without them)', ()
       exitCode: 2,
       message: expect.stringMatching(message),
     });
+  });
+});
+
+describe('outputs', () => {
+  test('over the key, its passphrase, the library or the manifest, by any name: refused, and nothing is lost', async () => {
+    const files = {
+      key: write('lost.key', readFileSync(plain)),
+      passphrase: write('lost.passphrase', 'x'),
+      libpal: write('lost.so', 'libpal'),
+      manifest: write('lost.manifest', 'manifest'),
+    };
+    const { key, passphrase, libpal, manifest } = files;
+    const before = Object.values(files).map((path) => readFileSync(path, 'hex'));
+    symlinkSync(key, join(dir, 'lost.link'));
+    for (const path of [...Object.values(files), join(dir, 'lost.link')]) {
+      const free = join(dir, 'lost.out');
+      for (const [out, sig] of [
+        [path, free],
+        [free, path],
+      ] as const) {
+        const signing = signGramine({ manifest, libpal, signer: { key, passphrase }, date: '2025-01-31', out, sig });
+        await expect(signing).rejects.toMatchObject(code('ERR_OUTPUT_INPUT'));
+      }
+    }
+    expect(Object.values(files).map((path) => readFileSync(path, 'hex'))).toEqual(before);
+  });
+
+  test('a public key is not written over either, nor a template by the manifest that is made of it', async () => {
+    const [manifest, libpal] = [write('kept.manifest', 'x'), write('kept.so', 'x')];
+    const signing = signGramine({ manifest, libpal, signer: { signer: 'false', publicKey }, out: publicKey, sig: 's' });
+    await expect(signing).rejects.toMatchObject(code('ERR_OUTPUT_INPUT'));
+    const template = gramineManifest({ template: { path: manifest }, out: manifest });
+    await expect(template).rejects.toMatchObject(code('ERR_OUTPUT_INPUT'));
+    expect(readFileSync(manifest, 'utf8')).toBe('x');
   });
 });
 
