@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { usageError } from '../core/errors.ts';
 import { ioError } from '../core/files.ts';
@@ -28,7 +29,8 @@ export interface FileSource extends ByteSource {
 export async function fileSource(path: string): Promise<FileSource> {
   let handle: FileHandle;
   try {
-    handle = await open(path, 'r');
+    // A pipe that nobody writes to would hold the command for ever.
+    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     throw ioError(error, `cannot read the sealed model ${path}`);
   }
