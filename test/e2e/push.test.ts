@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -46,6 +47,46 @@ describe.skipIf(!haveRegistry)("push and pull, with Debian's docker-registry", (
     remove();
   });
   const file = (name: string) => join(dir, name);
+
+  test('of the next version of a model only the part that changed moves, both ways', async () => {
+    const model = file('versions');
+    mkdirSync(model);
+    const large = 66 * MIB;
+    writeFileSync(join(model, 'weights'), randomBytes(large));
+    const key = xwing();
+    const owner = newOwner();
+    const seal = async (name: string, text: string) => {
+      writeFileSync(join(model, 'labels'), text);
+      const { digest } = await digestModel(model);
+      return sealModel({
+        model,
+        policy: { ...policy, model: digest },
+        ownerKey: owner.key,
+        brokers: [xwing().publicRaw],
+        threshold: 1,
+        recovery: key.publicRaw,
+        out: file(name),
+        created: 1_800_000_000,
+        expectDigest: digest,
+        ...(name === 'v1' ? {} : { reuse: { sealed: file('v1'), key } }),
+      });
+    };
+    await seal('v1', 'one');
+    await seal('v2', 'two');
+    const push = (name: string) =>
+      ok(atomaTee(['push', file(name), `${registry.host}/models/versions:${name}`, '--json'])).json;
+    expect(push('v1').moved).toBeGreaterThan(large);
+    const second = push('v2');
+    expect(second.moved).toBeLessThan(MIB);
+    expect(second.skipped).toBeGreaterThan(large);
+    const pulled = ok(
+      atomaTee([
+        ...['pull', `${registry.host}/models/versions:v2`, '--out', file('v2.pulled'), '--reuse', file('v1'), '--json'],
+      ]),
+    ).json;
+    expect(pulled.moved).toBeLessThan(MIB);
+    expect(digestOfFile(file('v2.pulled'))).toBe(digestOfFile(file('v2')));
+  });
 
   test('a sealed model goes there and back, and opens; its build manifest too', async () => {
     const model = file('model');
