@@ -1,4 +1,5 @@
 import { gunzipSync } from 'node:zlib';
+import { isZero } from '../core/bytes.ts';
 import { gzipNotes } from './decompress.ts';
 import type { Cause, Context } from './types.ts';
 import { firstDifference, readSome, type View } from './view.ts';
@@ -80,12 +81,23 @@ function formatClue(a: View, b: View, path: string, offset: number): Cause | nul
 function gzipClue(a: View, b: View): Cause | null {
   if (Math.max(a.size, b.size) > MAX_UNPACKED) return null;
   try {
-    const [p, q] = [a, b].map((view) => gunzipSync(readSome(view, 0, view.size), { maxOutputLength: MAX_UNPACKED }));
+    const [p, q] = [a, b].map(unpacked);
     if (!p || !q?.equals(p)) return null;
   } catch {
     return null;
   }
   return gzipCause(readSome(a, 0, 512), readSome(b, 0, 512));
+}
+
+/** Null where more follows than one stream: zlib would pass over it in silence. */
+function unpacked(view: View): Buffer | null {
+  const bytes = readSome(view, 0, view.size);
+  const options = { maxOutputLength: MAX_UNPACKED, info: true } as const;
+  const { buffer, engine } = gunzipSync(bytes, options) as unknown as {
+    buffer: Buffer;
+    engine: { bytesWritten: number };
+  };
+  return isZero(bytes.subarray(engine.bytesWritten)) ? buffer : null;
 }
 
 /** Why two compressed forms of one content differ, by what their headers say. */

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable, type Transform } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { isZero } from '../core/bytes.ts';
 import { ioError } from '../core/files.ts';
 import { unxz } from '../image/xz.ts';
 import { type OpenView, readSome, type View, viewOf } from './view.ts';
@@ -49,11 +50,15 @@ export function gzipNotes(head: Buffer): Compression['notes'] {
 }
 
 /**
- * What a compressed part holds, in a file that has no name any more: it is gone when this process is. Bounded: a part that
+ * What a compressed part holds up to the end of its (first) stream: zlib passes over in silence what lies behind that, which a
+ * kernel unpacks all the same, so that it is a problem that is told. In a file that has no name any more: it is gone when this process is. Bounded: a part that
  * unpacks to more than 200 times its size (or 64 MiB, whichever is more) is taken for a bomb, and told as a problem, like
  * bytes that do not unpack; nothing is thrown for what the bytes say.
  */
-export async function decompress(view: View, { name }: Compression): Promise<{ view: OpenView } | { problem: string }> {
+export async function decompress(
+  view: View,
+  { name }: Compression,
+): Promise<{ view: OpenView; behind?: string } | { problem: string }> {
   const limit = Math.min(MAX_BYTES, Math.max(ALWAYS_ALLOWED, view.size * MAX_RATIO));
   const source = Readable.from(chunks(view));
   const stream = await decompressor(name, source);
@@ -79,7 +84,15 @@ export async function decompress(view: View, { name }: Compression): Promise<{ v
     source.destroy();
     stream.destroy();
   }
-  return { view: viewOf(fd, size, 'an unpacked part') };
+  const end = (stream as { bytesWritten?: number }).bytesWritten ?? view.size;
+  const behind = restIsZero(view, end) ? undefined : `${view.size - end} bytes behind its ${name} were not looked at`;
+  return { view: viewOf(fd, size, 'an unpacked part'), ...(behind === undefined ? {} : { behind }) };
+}
+
+/** Archives are padded. */
+function restIsZero(view: View, from: number): boolean {
+  for (let at = from; at < view.size; at += 1 << 18) if (!isZero(readSome(view, at, 1 << 18))) return false;
+  return true;
 }
 
 async function decompressor(name: string, source: Readable): Promise<Readable | null> {

@@ -42,15 +42,19 @@ export async function diffSides(a: Side, b: Side, detail: Detail): Promise<DiffR
     const kind = ({ nitro }: Side) => (nitro ? 'a Nitro image' : 'a Gramine image');
     throw usageError('ERR_DIFF_TARGETS', `expected two images of one kind, found ${kind(a)} in A and ${kind(b)} in B`);
   }
-  for (const target of ['nitro', 'gramine'] as const) {
-    if ((a[target] === undefined) !== (b[target] === undefined)) {
-      notes.push(`only ${a[target] ? 'A' : 'B'} has an image for ${target}: it was not compared`);
-    }
+  const lonely = (['nitro', 'gramine'] as const).filter((target) => !a[target] !== !b[target]);
+  for (const target of lonely) {
+    notes.push(`only ${a[target] ? 'A' : 'B'} has an image for ${target}: it was not compared`);
   }
-  const verdict = verdictOf(images);
+  const compared = verdictOf(images);
+  // A build that lost an image is another build; one image beside a build is what somebody wants compared.
+  const lost = lonely.length > 0 && isBuild(a) && isBuild(b);
+  const verdict = lost && compared !== 'debug' ? 'different' : compared;
   const causes = verdict === 'debug' ? [DEBUG] : allCauses(images);
   return { verdict, a: a.facts, b: b.facts, images, inputs, causes, notes };
 }
+
+const isBuild = ({ facts }: Side): boolean => facts.kind === 'build' || facts.kind === 'measurements';
 
 const DEBUG: CountedCause = {
   id: 'debug',
@@ -121,14 +125,15 @@ const unsound = (name: string, { measured }: NitroSide): string[] =>
 
 function imageDiff(
   target: ImageDiff['target'],
-  [a, b]: { registers: Registers; debug?: boolean }[],
+  [a, b]: { registers: Registers; debug?: boolean; parts?: unknown }[],
   parts: PartDiff[],
 ): ImageDiff {
   const [x, y] = [a?.registers ?? {}, b?.registers ?? {}];
   const debug = target === 'nitro' && (a?.debug === true || b?.debug === true || isDebug(x) || isDebug(y));
   const registers = [...new Set([...Object.keys(x), ...Object.keys(y)])].map((name): RegisterDiff => {
     const [p, q] = [x[name] ?? null, y[name] ?? null];
-    const absent = name === 'pcr8' && (p === null) !== (q === null) && parts.length > 0;
+    // Whose parts are known has no PCR8 where it says none: it is not signed. A measurement alone may just not say.
+    const absent = name === 'pcr8' && (p === null ? a?.parts : b?.parts) !== undefined;
     const known = (p !== null && q !== null) || absent;
     const status = debug
       ? 'debug'

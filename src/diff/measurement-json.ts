@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { usageError } from '../core/errors.ts';
 import type { Registers } from './sides.ts';
 
 /** Registers alone, as some tool printed them. */
@@ -30,12 +31,22 @@ const MAX_DEPTH = 6;
 
 /**
  * Finds the measurements in a JSON document: what `build`, `inspect` or `run` print with --json, and what nitro-cli prints.
- * The first of each target counts.
+ * Throws `ERR_DIFF_INPUT` (exit 2) for two of one target that are not the same: a choice would be a verdict.
  */
 export function findMeasurements(document: unknown): BareMeasurement[] {
   const found: BareMeasurement[] = [];
   const add = (one: BareMeasurement) => {
-    if (!found.some(({ target }) => target === one.target)) found.push(one);
+    const known = found.find(({ target }) => target === one.target);
+    if (known === undefined) found.push(one);
+    else if (JSON.stringify(known) !== JSON.stringify(one)) {
+      throw usageError(
+        'ERR_DIFF_INPUT',
+        `expected one measurement for ${one.target} in a JSON document, found several`,
+        {
+          hint: 'give each of them in a file of its own',
+        },
+      );
+    }
   };
   const walk = (value: unknown, debug: boolean, depth: number): void => {
     if (depth > MAX_DEPTH) return;

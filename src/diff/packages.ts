@@ -30,7 +30,7 @@ export function indexPackages(nodes: Node[]): PackageIndex | null {
     const [, distroless] = /^(.*?)var\/lib\/dpkg\/status\.d\/[^/]+$/.exec(path) ?? [];
     const [, apk] = /^(.*?)lib\/apk\/db\/installed$/.exec(path) ?? [];
     const [, , npm] = /^(.*\/)?(node_modules\/(?:@[^/]+\/)?[^/]+)\/package\.json$/.exec(path) ?? [];
-    const wheel = /^(.*?)([^/]+)-([^/-]+)\.dist-info\/RECORD$/.exec(path);
+    const wheel = wheelOf(path);
     const isRecord = [dpkg, distroless, apk, npm].some((found) => found !== undefined) || wheel !== null;
     if (isRecord && byPath.get(path)?.data === undefined) return null;
     const read = () => text(byPath.get(path));
@@ -38,7 +38,7 @@ export function indexPackages(nodes: Node[]): PackageIndex | null {
     else if (distroless !== undefined && !path.endsWith('.md5sums'))
       readDistroless(index, distroless, path, read(), byPath);
     else if (apk !== undefined) readApk(index, apk, read());
-    else if (wheel) readWheel(index, wheel as unknown as string[], read());
+    else if (wheel) readWheel(index, wheel, read());
     else if (npm !== undefined) readNpm(index, path.slice(0, -'/package.json'.length), read());
   }
   return index;
@@ -154,8 +154,24 @@ function readNpm(index: Records, directory: string, json: string): void {
   }
 }
 
+interface Wheel {
+  root: string;
+  name: string;
+  version: string;
+}
+
+/** ROOT/NAME-VERSION.dist-info/RECORD, taken apart from its end: a pattern takes the square of a hostile name's length. */
+function wheelOf(path: string): Wheel | null {
+  const tail = '.dist-info/RECORD';
+  if (!path.endsWith(tail)) return null;
+  const stem = path.slice(0, -tail.length);
+  const [start, dash] = [stem.lastIndexOf('/') + 1, stem.lastIndexOf('-')];
+  if (dash <= start || dash + 1 === stem.length) return null;
+  return { root: stem.slice(0, start), name: stem.slice(start, dash), version: stem.slice(dash + 1) };
+}
+
 /** PEP 376: path, hash, size per line; paths are relative to the directory that holds the dist-info. */
-function readWheel(index: Records, [, root = '', name = '', version = '']: string[], record: string): void {
+function readWheel(index: Records, { root, name, version }: Wheel, record: string): void {
   const found = index.add('Python package', name, version);
   index.directory(`${root}${name}-${version}.dist-info`, found);
   for (const line of record.split('\n')) {

@@ -35,7 +35,8 @@ export async function openArchive(part: PartSource): Promise<OpenedPart> {
   if (compression === null) return listed({ ...nothing, view: part.view });
   const unpacked = await decompress(part.view, compression);
   if ('problem' in unpacked) return { ...nothing, compression, problems: [unpacked.problem] };
-  return listed({ compression, view: unpacked.view, problems: [], close: () => unpacked.view.close() });
+  const problems = unpacked.behind === undefined ? [] : [unpacked.behind];
+  return listed({ compression, view: unpacked.view, problems, close: () => unpacked.view.close() });
 }
 
 function listed(part: Omit<OpenedPart, 'index'> & { view: View }): OpenedPart {

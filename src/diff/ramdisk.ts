@@ -45,7 +45,8 @@ async function compareOpened(
   part.problems.push(...x.problems.map((text) => `A: ${text}`), ...y.problems.map((text) => `B: ${text}`));
   if (part.a && x.index) part.a.entries = x.index.nodes.length;
   if (part.b && y.index) part.b.entries = y.index.nodes.length;
-  const same = x.view !== undefined && y.view !== undefined && sameBytes(x.view, y.view);
+  // What could not be read may be what differs.
+  const same = part.problems.length === 0 && x.view !== undefined && y.view !== undefined && sameBytes(x.view, y.view);
   // A list says nothing of what was around the archive, nor of how it was written.
   const bytes = a.view !== undefined && b.view !== undefined;
   if (bytes && (x.compression || y.compression)) compareCompression(part, [x.compression, y.compression], [a, b], same);
@@ -56,7 +57,9 @@ async function compareOpened(
     wholeArchive(part, tree);
   }
   if (part.items.length + part.causes.length > 0) return;
-  part.context = (x.view && y.view ? await contextOf(x.view, y.view) : undefined) ?? undefined;
+  const packed = part.problems.length > 0 && a.view && b.view ? [a.view, b.view] : [];
+  const [p, q] = x.view && y.view && !sameBytes(x.view, y.view) ? [x.view, y.view] : packed;
+  part.context = (p && q ? await contextOf(p, q) : undefined) ?? undefined;
   if (part.context && part.problems.length === 0) {
     part.changes.push({ what: 'framing', a: null, b: null });
     const reason =

@@ -210,6 +210,22 @@ describe('a container image below a command', () => {
   });
 });
 
+test('a build that lost one of its images is another build; one image beside a build is compared with its own', async () => {
+  const dist = await built();
+  const listed = JSON.parse(readFileSync(join(dist, 'measurements.json'), 'utf8'));
+  const lost = writeJson('measurements.json', { ...listed, images: listed.images.slice(1) });
+  for (const [a, b] of [
+    [dist, lost],
+    [lost, dist],
+  ] as const) {
+    expect(await diff({ a, b })).toMatchObject({
+      verdict: 'different',
+      notes: expect.arrayContaining([expect.stringContaining('for nitro')]),
+    });
+  }
+  expect((await diff({ a: dist, b: join(dist, 'digits.eif') })).verdict).toBe('equal');
+});
+
 describe('measurements alone', () => {
   const zero = '0'.repeat(96);
   const nitroCli = (pcrs: string[], more = {}) => ({

@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { gzipSync } from 'node:zlib';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { indexArchive } from '../../../src/diff/archive.ts';
 import { compareTrees } from '../../../src/diff/tree.ts';
@@ -148,4 +148,64 @@ describe('inputs that are nothing', () => {
       exitCode: 2,
     });
   });
+});
+
+describe('bytes behind a compressed archive, which a kernel unpacks and zlib passes over', () => {
+  const [whole, evil] = [newc(customer()), newc([{ path: 'init', mode: 0o100755, content: 'another' }])];
+
+  test.each([
+    ['gzip', (bytes: Buffer) => gzipSync(bytes), Buffer.concat([Buffer.alloc(8), evil])],
+    ['gzip', (bytes: Buffer) => gzipSync(bytes), Buffer.concat([Buffer.alloc(8), gzipSync(evil)])],
+    ['zstd', (bytes: Buffer) => zstdCompressSync(bytes), evil],
+    ['zstd', (bytes: Buffer) => zstdCompressSync(bytes), zstdCompressSync(evil)],
+  ])('%s: are told, and no compressor is blamed for them', async (name, pack, behind) => {
+    const report = await compareRamdisks(pack(whole), Buffer.concat([pack(whole), behind]));
+    const part = partOf(report);
+    expect(part.problems).toEqual([expect.stringMatching(`B: \\d+ bytes behind its ${name} were not looked at`)]);
+    expect(part.causes.map(({ id }) => id)).toEqual(['unknown']);
+    expect(part.context?.offset).toBe(pack(whole).length);
+  });
+
+  test('zeros are padding', async () => {
+    const report = await compareRamdisks(gzipSync(whole), Buffer.concat([gzipSync(whole), Buffer.alloc(512)]));
+    expect(partOf(report)).toMatchObject({ problems: [], causes: [{ id: 'compressor' }] });
+  });
+
+  test('also in a file: it is not the same content compressed otherwise', async () => {
+    const file = (content: Buffer) => newc([{ path: 'a.gz', content }]);
+    const packed = gzipSync('hello');
+    const report = await compareRamdisks(file(packed), file(Buffer.concat([packed, Buffer.from('\0EVIL')])));
+    expect(partOf(report).causes.map(({ id }) => id)).toEqual(['unknown']);
+  });
+});
+
+test('names that nearly are those of a Python package take no square of their length', async () => {
+  const entries = Array.from({ length: 200 }, (_, i) => ({ path: `${i}${'a-'.repeat(2000)}.dist-info/RECORD` }));
+  const report = await compareRamdisks(
+    [...entries, { path: 'f', content: 'a' }],
+    [...entries, { path: 'f', content: 'b' }],
+  );
+  expect(partOf(report).items.map(({ path }) => path)).toEqual(['f']);
+}, 10_000);
+
+test('a PCR8 that a measurement states and an unsigned image has not is a difference', async () => {
+  const dir = temporaryDirectory();
+  const image = await writeImage(join(dir, 'a.eif'));
+  const { images } = await diff({ a: image, b: image });
+  const registers = Object.fromEntries(images[0]?.registers.map(({ name, a }) => [name, a]) ?? []);
+  const signed = writeJson('signed.json', { ...registers, pcr8: 'ab'.repeat(48) });
+  const bare = writeJson('bare.json', registers);
+  expect((await diff({ a: signed, b: image })).verdict).toBe('different');
+  expect((await diff({ a: image, b: signed })).verdict).toBe('different');
+  expect((await diff({ a: bare, b: image })).verdict).toBe('equal');
+});
+
+test('of a list of several enclaves none is chosen', async () => {
+  const of = (digit: string) => ({
+    Measurements: { PCR0: digit.repeat(96), PCR1: digit.repeat(96), PCR2: digit.repeat(96) },
+  });
+  const two = writeJson('two.json', [of('1'), of('2')]);
+  const one = writeJson('one.json', [of('1'), of('1')]);
+  await expect(diff({ a: two, b: one })).rejects.toMatchObject({ code: 'ERR_DIFF_INPUT', exitCode: 2 });
+  expect((await diff({ a: one, b: one })).verdict).toBe('equal');
 });
