@@ -1,4 +1,5 @@
 import * as Enums from '@cyclonedx/cyclonedx-library/Enums';
+import { printable } from '../core/printable.ts';
 import type { OnnxDescription, OnnxValue } from '../model/onnx-describe.ts';
 import { type BomFacts, PROPERTY } from './facts.ts';
 import { type Component, component } from './parts.ts';
@@ -30,8 +31,8 @@ const format = ({ name, type, shape }: OnnxValue): string =>
 
 /** modelCard of CycloneDX 1.6, from what the ONNX file says of itself. */
 export function modelCard(onnx: OnnxDescription) {
-  const values = (list: OnnxValue[]) => list.map((value) => ({ format: format(value) }));
-  const property = (name: string, value: string) => ({ name: PROPERTY + name, value });
+  const values = (list: OnnxValue[]) => list.map((value) => ({ format: printable(format(value)) }));
+  const property = (name: string, value: string) => ({ name: PROPERTY + name, value: printable(value) });
   return {
     modelParameters: { inputs: values(onnx.inputs), outputs: values(onnx.outputs) },
     properties: [

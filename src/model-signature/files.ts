@@ -1,6 +1,7 @@
 import { lstat, realpath } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import { usageError } from '../core/errors.ts';
+import { ioError } from '../core/files.ts';
 import { listModel, type ModelFile } from '../model/index.ts';
 
 /** What no signature covers, at the top of a model (OpenSSF Model Signing 1.0, section 6.2). */
@@ -31,7 +32,11 @@ export async function listForSignature(model: string): Promise<ListedModel> {
 
 /** The path of a signature in the model that it is over; null where it lies elsewhere. */
 export async function pathInModel(model: string, signature: string): Promise<string | null> {
-  const [root, directory] = await Promise.all([realpath(model), realpath(dirname(resolve(signature)))]);
+  const real = (path: string) =>
+    realpath(path).catch((error) => {
+      throw ioError(error, `cannot read the directory of the signature ${signature}`);
+    });
+  const [root, directory] = await Promise.all([realpath(model), real(dirname(resolve(signature)))]);
   const path = relative(root, join(directory, basename(signature)));
   return path === '' || path.split(sep)[0] === '..' ? null : path.split(sep).join('/');
 }

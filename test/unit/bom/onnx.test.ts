@@ -2,6 +2,7 @@ import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { matmulChain, writeOnnx } from '../../../bench/onnx-writer.ts';
+import { modelCard } from '../../../src/bom/model-card.ts';
 import { describeOnnx } from '../../../src/model/onnx-describe.ts';
 import { REPO, temporaryDirectory } from '../image/fixtures.ts';
 
@@ -95,6 +96,18 @@ describe('what an ONNX file tells', () => {
       externalTensors: 1,
     });
   });
+});
+
+test('attack: names that drive a terminal are not so in the bill of materials', () => {
+  const evil = '\u001b[2J\u001b]0;x\u0007\u202eevil';
+  const input = field(11, text(1, evil), field(2, field(1, number(1, 1))));
+  const card = modelCard(describeOnnx(write(model(input, field(1, text(4, evil))))));
+  const said = [
+    ...card.modelParameters.inputs.map(({ format }) => format),
+    ...card.properties.map(({ value }) => value),
+  ];
+  expect(said.join('')).toContain('evil');
+  expect(said.join('')).not.toMatch(/[\p{Cc}\p{Cf}]/u);
 });
 
 describe('hostile ONNX bytes are refused', () => {

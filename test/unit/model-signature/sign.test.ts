@@ -134,6 +134,14 @@ describe('signing is refused', () => {
     await expect(signModel({ model: join(dir, 'bare'), key })).rejects.toMatchObject({ code: 'ERR_MODEL_EMPTY' });
   });
 
+  test('where its directory is not there: said in words', async () => {
+    const { root, key, dir } = model();
+    await expect(signModel({ model: root, key, out: join(dir, 'none/x.sig') })).rejects.toMatchObject({
+      code: 'ERR_FILE_NOT_FOUND',
+      message: expect.stringContaining('none/x.sig'),
+    });
+  });
+
   test('with a key of another kind', async () => {
     const { root, dir } = model();
     for (const type of ['owner', 'eif'] as const) {
