@@ -4,6 +4,7 @@ import { cacheDirectory } from '../../core/cache-directory.ts';
 import { usageError } from '../../core/errors.ts';
 import type { NitroMeasurement, SgxMeasurement } from '../../core/measurement.ts';
 import type { OnProgress } from '../../core/progress.ts';
+import { requireOtherThan } from '../../core/same-file.ts';
 import { stagingFor } from '../../core/staging.ts';
 import { DIRECTORY_ENTRIES } from '../../gramine/image-manifest.ts';
 import { LAYOUT_ENTRIES } from '../../gramine/oci-image.ts';
@@ -86,13 +87,16 @@ export interface BuildResult {
  * lock and project give the same bytes (but for signatures).
  *
  * Throws `ERR_CONFIG_*`, `ERR_MODEL_*`, `ERR_LOCK_*`, `ERR_INPUT_*`, `ERR_OFFLINE_MISSING`, `ERR_ARCHIVE_*`, `ERR_OCI_*`,
- * `ERR_KERNEL_*`, `ERR_GRAMINE_*`, `ERR_ELF_*`, `ERR_KEY_*`, `ERR_CERTIFICATE_*`.
+ * `ERR_KERNEL_*`, `ERR_GRAMINE_*`, `ERR_ELF_*`, `ERR_KEY_*`, `ERR_CERTIFICATE_*`, `ERR_OUTPUT_*`.
  */
 export async function build(options: BuildOptions): Promise<BuildResult> {
   const { onProgress } = options;
   const project = await loadProject(options.project);
   const targets = [...new Set(options.targets ?? project.config.targets)];
   requireSupported(project, targets);
+  const out = resolve(options.out ?? join(project.dir, 'dist'));
+  // In the model's directory the images would be part of the next build's model.
+  for (const path of [out, join(out, MANIFEST_FILE)]) await requireOtherThan(path, [project.model.path]);
   const expected = options.check === undefined ? undefined : await readExpected(options.check);
   const { lock, bytes: lockBytes, sha256: lockDigest } = await readLockFile(project.lockPath);
   requireFresh(staleness(lock, project.config));
@@ -113,7 +117,6 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
     await checkOnnx(model.files.find(({ path }) => path === onnx)?.absolute ?? onnx);
   }
 
-  const out = resolve(options.out ?? join(project.dir, 'dist'));
   const offline = options.offline || options.inputs !== undefined;
   const inputs: ImageInputs = {
     ...{ project, model: model.digest, toolkit, cache, offline, onProgress },

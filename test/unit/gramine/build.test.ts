@@ -35,6 +35,16 @@ function listing(dir: string): Record<string, string> {
   return Object.fromEntries(paths.sort().map((path) => [path.slice(dir.length), line(path)]));
 }
 
+test('into the model, where it would be part of the next one: refused, and the model stays as it is', async () => {
+  const project = await gramineProject(['gramine']);
+  const model = join(project.dir, 'model');
+  const before = listing(model);
+  for (const out of [model, join(model, 'dist')]) {
+    await expect(run(project, { out })).rejects.toMatchObject({ code: 'ERR_OUTPUT_INPUT', exitCode: 2 });
+  }
+  expect(listing(model)).toEqual(before);
+});
+
 describe('a build for Nitro and Gramine', () => {
   test('one manifest with both measurements; the manifest trusts exactly the files of the root', async () => {
     const project = await gramineProject();
