@@ -30,6 +30,10 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
 
 say() { printf '%s\n' "$*"; }
+# A log quotes files of the project: on GitHub a line of theirs that begins with "::" would be a command to the runner.
+show() {
+  if [ "${GITHUB_ACTIONS:-}" = true ]; then sed 's/::/: :/g; s/##\[/# #[/g' "$1"; else cat "$1"; fi
+}
 summarise() { printf '%s\n' "$*" >>"$summary"; }
 # The fence is longer than any that the text can hold at the start of a line.
 fence() {
@@ -59,8 +63,8 @@ set -- build "$project" --out "$out" --check "$expected"
 
 code=0
 "$tee" "$@" --no-color >"$work/log" 2>"$work/err" || code=$?
-cat "$work/log"
-cat "$work/err" >&2
+show "$work/log"
+show "$work/err" >&2
 if [ "$code" -ne 0 ]; then
   summarise "### Enclave: not built (exit $code)"
   if grep -q ERR_BUILD_CHECK "$work/err"; then
@@ -82,7 +86,7 @@ set -- verify "$manifest"
 "$tee" "$@" --no-color >"$work/verdict" || code=$?
 tail -n 1 "$work/verdict"
 if [ "$code" -ne 0 ]; then
-  cat "$work/verdict"
+  show "$work/verdict"
   summarise "### Enclave: built, and not verified (exit $code)"
   fence "$work/verdict"
   annotate "$(tail -n 1 "$work/verdict")"
@@ -94,7 +98,7 @@ if [ -n "${ATOMA_CI_PUSH:-}" ]; then
 fi
 
 if [ -n "${ATOMA_CI_RECORD:-}" ]; then
-  "$(dirname "$0")/record-measurement.sh" "$expected" "$ATOMA_CI_RECORD"
+  "$(dirname "$0")/record-measurement.sh" "$out/measurements.json" "$ATOMA_CI_RECORD"
 fi
 
 summarise "### Enclave: the committed measurements"

@@ -118,6 +118,8 @@ describe('the CI script', () => {
     expect(run.code).toBe(2);
     expect(run.stdout.split('\n').filter((line) => line.startsWith('::'))).toHaveLength(1);
     expect(run.stdout).not.toMatch(/^::set-env|%0A/m);
+    // The runner trims a line, and reads both streams.
+    expect(run.stderr).not.toContain('::');
   });
 });
 
