@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { Cache } from '../../../src/image/cache.ts';
 import { MEASUREMENTS_FILE, parseMeasurements } from '../../../src/manifest/measurements.ts';
 import { loadConfig } from '../../../src/project/load.ts';
@@ -18,9 +18,10 @@ import { build } from '../../../src/tasks/build/index.ts';
 import { pinProject } from '../../../src/tasks/lock/pins.ts';
 import { selectBase } from '../../../src/tasks/lock/select.ts';
 import { verify } from '../../../src/tasks/verify/index.ts';
-import { makeTar, sha256, type TinyProject, temporaryDirectory, tinyProject } from '../image/fixtures.ts';
+import { makeTar, sha256, temporaryDirectory, tinyProject } from '../image/fixtures.ts';
 import { tinyBzImage } from '../kernel/tiny.ts';
-import { Blobs, configOf, digestOf } from '../oci/images.ts';
+import { Blobs, configOf, digestOf, on, skopeo, TYPES } from '../oci/images.ts';
+import { haveRegistry, startRegistry } from '../oci/registries.ts';
 
 /** Every kind of input but packages: an archive of them is enough, wherever the image, the directory or the kernel came from. */
 
@@ -66,6 +67,24 @@ async function writeDockerArchive(path: string): Promise<void> {
   );
 }
 
+/** An image for two platforms in a registry that runs until `stop`. */
+async function publishImage(): Promise<{ runtime: string; stop(): Promise<void> }> {
+  const storage = temporaryDirectory();
+  const registry = await startRegistry(storage);
+  onTestFinished(() => registry.stop());
+  const blobs = new Blobs();
+  const arm = blobs.image([await makeTar([{ name: 'arm', content: 'arm' }])], { config: { architecture: 'arm64' } });
+  const images = [
+    on(arm, 'linux', 'arm64'),
+    on(blobs.image(await layers(), { compression: 'gzip' }), 'linux', 'amd64'),
+  ];
+  const index = blobs.add(TYPES.index, blobs.index(images, { mediaType: TYPES.index }));
+  const layout = blobs.write(join(storage, 'layout'), blobs.index([index]));
+  const reference = `${registry.host}/team/app:1`;
+  skopeo('copy', '-q', '--dest-tls-verify=false', '--all', `oci:${layout}`, `docker://${reference}`);
+  return { runtime: command(`oci:${reference}`), stop: registry.stop };
+}
+
 /** A kernel as `atoma-tee nitro kernel` leaves it in the cache. */
 function storeKernel(cache: Cache): void {
   const inputs = {
@@ -91,7 +110,8 @@ interface Case {
   /** Of enclave.toml. */
   runtime?: string;
   kernel?: string;
-  make(dir: string, cache: Cache): void | Promise<void>;
+  /** What enclave.toml calls it, where only now that is known, and how what it came from goes away. */
+  make(dir: string, cache: Cache): void | Promise<void | { runtime: string; stop(): Promise<void> }>;
   /** What of the project a build with the archive does without. */
   without: string[];
   /** Files that the image then has. */
@@ -122,6 +142,16 @@ const cases: Record<string, Case> = {
     without: ['base'],
     has: ['rootfs/image/app/empty-too', 'rootfs/image/app/link'],
   },
+  ...(haveRegistry
+    ? {
+        'an image for two platforms in a registry': {
+          runtime: command('there'),
+          make: publishImage,
+          without: [],
+          has: ['rootfs/image/app/again'],
+        },
+      }
+    : {}),
   'a docker archive': {
     runtime: command('docker-archive:base.tar'),
     make: (dir) => writeDockerArchive(join(dir, 'base.tar')),
@@ -162,11 +192,12 @@ const cases: Record<string, Case> = {
   },
 };
 
-async function makeProject({ runtime, kernel, make, kernelPin }: Case): Promise<TinyProject> {
+async function makeProject({ kernel, make, kernelPin, ...one }: Case) {
   const project = await tinyProject();
   const { dir, cacheDir, lock } = project;
   const cache = await Cache.open(cacheDir);
-  await make(dir, cache);
+  const made = await make(dir, cache);
+  const runtime = made?.runtime ?? one.runtime;
   const toml = join(dir, 'enclave.toml');
   let text = readFileSync(toml, 'utf8');
   if (runtime) text = text.replace('kind = "onnx"\n', runtime);
@@ -177,7 +208,7 @@ async function makeProject({ runtime, kernel, make, kernelPin }: Case): Promise<
   const pins = await pinProject(config, { dir, keep, cache, onProgress: undefined });
   Object.assign(lock, selectBase(lock, config), pins, runtime ? { runtime: 'command' } : {});
   project.writeLock();
-  return project;
+  return { ...project, stop: made?.stop };
 }
 
 const contents = (dir: string): Record<string, string> =>
@@ -191,7 +222,7 @@ const contents = (dir: string): Record<string, string> =>
   );
 
 test.each(Object.entries(cases))('%s: an archive of the inputs is enough', async (_, one) => {
-  const { dir, cacheDir, programPath, mirror } = await makeProject(one);
+  const { dir, cacheDir, programPath, mirror, stop } = await makeProject(one);
   const [archive, dist] = [join(dirname(dir), 'inputs'), join(temporaryDirectory(), 'dist')];
   await build({ project: dir, cacheDir, programPath, saveInputs: archive });
   cpSync(join(dir, 'dist'), dist, { recursive: true });
@@ -200,6 +231,7 @@ test.each(Object.entries(cases))('%s: an archive of the inputs is enough', async
   expect(paths.map(({ path }) => path)).toEqual(expect.arrayContaining(one.has));
   mirror.hits.length = 0;
 
+  await stop?.();
   for (const name of one.without) rmSync(join(dir, name), { recursive: true });
   const [out, empty] = [join(dirname(dir), 'out'), join(dirname(dir), 'empty')];
   await build({ project: dir, out, cacheDir: empty, programPath, inputs: archive, offline: true });
