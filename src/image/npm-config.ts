@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { askProgram } from '../core/ask-program.ts';
+import { usageError } from '../core/errors.ts';
 
 /** What pacote needs of npm's configuration. Values can be secrets (tokens): never print them. */
 export type NpmOptions = Record<string, unknown>;
@@ -16,6 +17,16 @@ export function npmOptions(dir: string): Promise<NpmOptions> {
 
 async function read(dir: string): Promise<NpmOptions> {
   const config = await ask(dir);
+  // npm lists every setting but those whose value holds a password: the default in its place would be another registry.
+  if (Object.keys(config).length > 0 && typeof config.registry !== 'string') {
+    throw usageError(
+      'ERR_NPM_REGISTRY',
+      "npm does not say which registry is set: that address holds a user's password",
+      {
+        hint: 'put the address without it into .npmrc, and the credentials on a line of their own: //HOST/:_authToken=... or //HOST/:_auth=...',
+      },
+    );
+  }
   // `npm config list` leaves credentials out, so they come from the files that it names, in npm's order.
   const files = [config.globalconfig, config.userconfig, join(dir, '.npmrc')];
   const texts = await Promise.all(
