@@ -32,6 +32,9 @@ const blob = z.strictObject({
   role: z.enum(ROLES),
 });
 
+/** Bytes in a name, on any file system of Linux. */
+const NAME_MAX = 255;
+
 /** '/'-separated, relative, in its one form. */
 const path = z
   .string()
@@ -90,6 +93,9 @@ export function parseArchiveIndex(bytes: Uint8Array): ArchiveIndex {
   for (const { path } of index.project) {
     if (seen.has(path)) throw malformed(`it names ${JSON.stringify(path)} twice`);
     seen.add(path);
+    if (path === ARCHIVE_FILES.lock) throw malformed('it names the lock among the files of the project');
+    if (path.split('/').some((name) => Buffer.byteLength(name) > NAME_MAX))
+      throw malformed('it names a file that no file system can hold');
     // Whoever writes below a link writes somewhere else.
     for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1)) {
       if (links.has(path.slice(0, at))) throw malformed(`${JSON.stringify(path)} lies below a file or a link`);

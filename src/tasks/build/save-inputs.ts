@@ -1,5 +1,6 @@
+import { existsSync, readFileSync } from 'node:fs';
 import { lstat } from 'node:fs/promises';
-import { relative, resolve, sep } from 'node:path';
+import { join, relative, resolve, sep } from 'node:path';
 import { hex, sha256 } from '../../core/bytes.ts';
 import { usageError } from '../../core/errors.ts';
 import { readSmallFile } from '../../core/files.ts';
@@ -27,6 +28,7 @@ import { MAX_KERNEL, readPinned } from './kernel.ts';
  * Throws `ERR_INPUTS_OUTSIDE` (exit 2) for a base directory that nobody else would have, and what fetching and reading throw.
  */
 export async function saveInputs(out: string, inputs: ImageInputs, lock: Buffer): Promise<void> {
+  requireNoProject(resolve(out), lock);
   const staging = await stagingFor(resolve(out));
   try {
     const writer = await InputsArchiveWriter.create(staging.path);
@@ -45,6 +47,16 @@ export async function saveInputs(out: string, inputs: ImageInputs, lock: Buffer)
   } finally {
     await staging.remove();
   }
+}
+
+/** The lock of some project is not an old archive's. */
+function requireNoProject(out: string, lock: Buffer): void {
+  const there = join(out, ARCHIVE_FILES.lock);
+  if (!existsSync(there) || existsSync(join(out, ARCHIVE_FILES.index)) || readFileSync(there).equals(lock)) return;
+  throw usageError(
+    'ERR_OUTPUT_KIND',
+    `expected an old archive of inputs or a new directory, found another lock in ${out}`,
+  );
 }
 
 const bySha256 = (digits: string): Digest => ({ algorithm: 'sha256', hex: digits });

@@ -280,6 +280,14 @@ describe('an archive of inputs', () => {
     expect(readdirSync(mine)).toEqual(['blobs']);
   });
 
+  test('does not go over the lock of another project', async () => {
+    const mine = beside('another-project');
+    mkdirSync(mine);
+    writeFileSync(join(mine, 'atoma-tee.lock'), 'mine');
+    await expect(run({ saveInputs: mine })).rejects.toMatchObject({ code: 'ERR_OUTPUT_KIND', exitCode: 2 });
+    expect(readFileSync(join(mine, 'atoma-tee.lock'), 'utf8')).toBe('mine');
+  });
+
   test('that lacks one input of the lock fails for that one, and leaves nothing behind', async () => {
     const index = join(archive(), 'inputs.json');
     const json = JSON.parse(readFileSync(index, 'utf8'));
