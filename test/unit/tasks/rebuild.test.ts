@@ -10,7 +10,6 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Cache } from '../../../src/image/cache.ts';
@@ -28,11 +27,12 @@ const beside = (name: string) => join(dirname(project.dir), name);
 const run = (more = {}) =>
   build({ project: project.dir, cacheDir: project.cacheDir, programPath: project.programPath, ...more });
 
-/** Only with what is given: no cache, no mirror. */
+/** Only with what is given: no cache, no mirror. Beside others' rebuilds on this machine, in a directory of its own. */
 async function rebuild(options: Partial<VerifyOptions> = {}, manifest = at('dist/build.intoto.json')) {
   const { cacheDir, programPath } = project;
   const given = { files: [manifest], expect: [], allowSimulated: [], rebuild: true, offline: true };
-  const report = await verify({ ...given, cacheDir, programPath, ...options });
+  vi.stubEnv('TMPDIR', scratch());
+  const report = await verify({ ...given, cacheDir, programPath, ...options }).finally(() => vi.unstubAllEnvs());
   const [result] = report.results;
   if (!result) throw new Error('no result');
   const failed = result.checks.filter(({ status }) => status === 'fail');
@@ -47,7 +47,11 @@ const manifestOf = (change: (json: any) => void) => {
   change(json);
   writeFileSync(path, `${JSON.stringify(json, null, 2)}\n`);
 };
-const leftovers = () => readdirSync(tmpdir()).filter((name) => name.startsWith('atoma-tee-rebuild-'));
+const scratch = (): string => {
+  mkdirSync(beside('tmp'), { recursive: true });
+  return beside('tmp');
+};
+const leftovers = () => readdirSync(scratch());
 
 describe('a rebuild', () => {
   beforeEach(async () => {
