@@ -17,6 +17,10 @@ export interface Outcome {
   json: any;
 }
 
+/** CI=true turns colours on without a terminal, and tests read text. */
+const plain = (env: Record<string, string> = {}): Record<string, string> =>
+  'FORCE_COLOR' in env ? {} : { NO_COLOR: '1' };
+
 /** Runs the command line as a user would: the launcher, the built package, no terminal. */
 export function atomaTee(
   args: string[],
@@ -27,7 +31,7 @@ export function atomaTee(
   const child = spawnSync(command, rest, {
     cwd: options.cwd ?? root,
     encoding: 'utf8',
-    env: { ...process.env, ...options.env },
+    env: { ...process.env, ...plain(options.env), ...options.env },
     input: options.input ?? '',
     maxBuffer: 1 << 28,
   });

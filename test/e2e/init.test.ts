@@ -32,7 +32,7 @@ describe('from a model to an answer', () => {
     ]);
     const shell = spawnSync('sh', ['-euc', script], {
       cwd: at('work/project'),
-      env: { ...process.env, ...env },
+      env: { ...process.env, ...env, NO_COLOR: '1' },
       encoding: 'utf8',
     });
     if (shell.status !== 0) throw new Error(`${shell.stdout}\n${shell.stderr}`);
