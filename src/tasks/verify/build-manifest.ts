@@ -12,6 +12,7 @@ import { configurationChecks } from './configuration.ts';
 import { signatureChecks } from './eif.ts';
 import { sigstructName, verifyGramineImage } from './gramine-image.ts';
 import type { Findings } from './report.ts';
+import { unseen } from './unseen.ts';
 
 export type ImageMeasurement = NitroMeasurement | SgxMeasurement;
 
@@ -73,7 +74,7 @@ export async function verifyBuildManifest(
   if (!loaded) return;
   findings.add(...loaded.checks);
   await verifyBom(path, statement, loaded.measurements, findings);
-  findings.notChecked.push(...(await otherOutputs(statement)));
+  findings.notChecked.push(...(await unseen(path, statement)));
   for (const subject of statement.subject) {
     if (isGramine(subject)) {
       await verifyGramineImage(path, statement, subject, loaded.measurements, findings, onProgress);
@@ -126,16 +127,6 @@ async function verifyNitroImage(
   const measuredConfig = await findings.step('configuration.format', () => tap.config());
   if (!measuredConfig) return;
   findings.add(...configurationChecks(statement, measuredConfig, subject.name));
-}
-
-/** Outputs that no build of this version has: nobody looks at them, and a verdict has to say so. */
-async function otherOutputs({ predicate }: Statement): Promise<string[]> {
-  const { BOM_FILE } = await import('../../bom/facts.ts');
-  const names = predicate.runDetails.byproducts.map(({ name, uri }) => name ?? uri ?? 'one without a name');
-  const other = names.filter((name) => name !== MEASUREMENTS_FILE && name !== BOM_FILE);
-  const shown = other.slice(0, 5).map((name) => JSON.stringify(name.slice(0, 200)));
-  const more = other.length > shown.length ? ` and ${other.length - shown.length} more` : '';
-  return other.length === 0 ? [] : [`other outputs that the manifest lists: ${shown.join(', ')}${more}`];
 }
 
 /** The bill of materials beside the manifest: the one that it names, of the same inputs, model and images. */

@@ -189,6 +189,15 @@ describe('a signed manifest fails', () => {
     expect((await judge((await signed()).manifest)).notChecked).not.toContain('other outputs');
   });
 
+  test('attack: images that the manifest does not name, put beside its own: told', async () => {
+    const { manifest } = await signed((dist) => {
+      for (const name of ['digits-2.eif', 'digits.sig', 'notes.txt']) writeFileSync(join(dist, name), 'x');
+    });
+    const { notChecked } = await judge(manifest, ours.pub);
+    expect(notChecked).toContain('beside the manifest, and not named in it: "digits-2.eif", "digits.sig"');
+    expect((await judge((await signed()).manifest)).notChecked).not.toContain('beside the manifest');
+  });
+
   test('whose image is not there: an error, never a pass', async () => {
     const { manifest } = await signed((dist) => rmSync(join(dist, 'digits.eif')));
     await expect(judge(manifest, ours.pub)).rejects.toMatchObject({ code: 'ERR_FILE_NOT_FOUND', exitCode: 2 });
