@@ -4,6 +4,7 @@ import { type FileHandle, lstat, open, readdir, rename, rm } from 'node:fs/promi
 import { basename, dirname, join, resolve } from 'node:path';
 import { AtomaError } from '../core/errors.ts';
 import { ioError, requireReplaceable, syncDirectory } from '../core/files.ts';
+import { alive } from '../core/staging.ts';
 
 /**
  * A file that comes to be in several runs: OUT.pull.partial between them. While a run writes it, it has a name with the run's process
@@ -101,15 +102,6 @@ async function leftBehind(out: string): Promise<string[]> {
     const pid = name.startsWith(prefix) && /^(\d+)-[0-9a-f]{12}\.pull\.partial$/.exec(name.slice(prefix.length))?.[1];
     return pid && !alive(Number(pid)) ? [join(dirname(out), name)] : [];
   });
-}
-
-function alive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }
 
 /** Null where it is not ours, not a file of its own, or of another sealed model. */

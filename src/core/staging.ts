@@ -40,7 +40,8 @@ export async function stagingDirectory(out: string, mode = 0o755): Promise<Stagi
   }
 }
 
-function alive(pid: number): boolean {
+/** Whether a process of this id runs, whosoever it is. */
+export function alive(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;

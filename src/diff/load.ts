@@ -1,10 +1,10 @@
 import { lstatSync, readdirSync, statSync } from 'node:fs';
-import { open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fromBase64, hex, sha256 } from '../core/bytes.ts';
 import { usageError } from '../core/errors.ts';
-import { ioError, readSmallFile } from '../core/files.ts';
+import { readSmallFile } from '../core/files.ts';
 import type { OnProgress } from '../core/progress.ts';
+import { readHead } from '../core/read-head.ts';
 import { parseLock } from '../image/lock-file.ts';
 import { MEASUREMENTS_FILE, type Measurements, parseMeasurements } from '../manifest/measurements.ts';
 import { MANIFEST_FILE, parseStatement, type Statement } from '../manifest/statement.ts';
@@ -33,7 +33,7 @@ const HEAD = 1 << 16;
  */
 export async function loadSide(path: string, options: LoadOptions): Promise<Side> {
   const file = isDirectory(path) ? inDirectory(path) : path;
-  const head = await readHead(file);
+  const head = await readHead(file, HEAD);
   if (head.subarray(0, 4).toString('latin1') === '.eif') {
     const nitro = await openNitro(file, options.onProgress);
     return { ...blank(path, 'eif'), nitro };
@@ -165,21 +165,6 @@ function parseJson(bytes: Buffer): unknown {
     return JSON.parse(bytes.toString('utf8'));
   } catch {
     return undefined;
-  }
-}
-
-async function readHead(path: string): Promise<Buffer> {
-  try {
-    const handle = await open(path);
-    try {
-      const buffer = Buffer.alloc(HEAD);
-      const { bytesRead } = await handle.read(buffer, 0, HEAD, 0);
-      return buffer.subarray(0, bytesRead);
-    } finally {
-      await handle.close();
-    }
-  } catch (error) {
-    throw ioError(error, `cannot read ${path}`);
   }
 }
 

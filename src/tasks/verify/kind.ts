@@ -1,7 +1,6 @@
-import { open } from 'node:fs/promises';
 import { detectKind } from '../../attest/index.ts';
 import { usageError } from '../../core/errors.ts';
-import { ioError } from '../../core/files.ts';
+import { readHead } from '../../core/read-head.ts';
 import { isSigstruct } from '../../gramine/index.ts';
 import type { Kind } from './report.ts';
 
@@ -11,7 +10,7 @@ const MANIFEST = /^(\[{1,2}(sgx|loader|libos|fs|sys)[\].]|(sgx|loader|libos|fs|s
 
 /** What a file looks like. It chooses a parser and proves nothing. Throws `ERR_KIND_UNKNOWN` (exit 2). */
 export async function fileKind(path: string): Promise<Kind> {
-  const head = await readHead(path);
+  const head = await readHead(path, HEAD);
   if (head.subarray(0, 4).toString('latin1') === '.eif') return 'eif';
   if (head.subarray(0, 6).toString('latin1') === 'ATSEAL') return 'sealed-model';
   if (/^\s*\{/.test(head.toString('latin1', 0, 64)) && head.includes('"https://in-toto.io/Statement/v1"'))
@@ -32,19 +31,4 @@ export async function fileKind(path: string): Promise<Kind> {
 function bundleKind(head: Buffer): Kind {
   const [, payload = ''] = /"payload"\s*:\s*"([A-Za-z0-9+/]*)/.exec(head.toString('latin1')) ?? [];
   return Buffer.from(payload, 'base64').includes('https://model_signing/') ? 'model-signature' : 'manifest-signature';
-}
-
-async function readHead(path: string): Promise<Buffer> {
-  try {
-    const handle = await open(path);
-    try {
-      const buffer = Buffer.alloc(HEAD);
-      const { bytesRead } = await handle.read(buffer, 0, HEAD, 0);
-      return buffer.subarray(0, bytesRead);
-    } finally {
-      await handle.close();
-    }
-  } catch (error) {
-    throw ioError(error, `cannot read ${path}`);
-  }
 }
